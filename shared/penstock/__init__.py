@@ -1,0 +1,63 @@
+"""penstock: event-driven machine-learning pipelines.
+
+The names below are the whole public SDK. Importing this package opens nothing and loads no network
+library: each name is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.sdk.client import Client as Client
+    from penstock.sdk.experiment import Experiment as Experiment
+    from penstock.sdk.in_step import current_run as current_run
+    from penstock.sdk.pipeline import (
+        CommandStep as CommandStep,
+    )
+    from penstock.sdk.pipeline import (
+        OutputFileDatasetConfig as OutputFileDatasetConfig,
+    )
+    from penstock.sdk.pipeline import (
+        Pipeline as Pipeline,
+    )
+    from penstock.sdk.pipeline import (
+        PipelineParameter as PipelineParameter,
+    )
+    from penstock.sdk.pipeline import (
+        PythonScriptStep as PythonScriptStep,
+    )
+    from penstock.sdk.run import Run as Run
+
+_HOMES = {
+    "Client": "penstock.sdk.client",
+    "CommandStep": "penstock.sdk.pipeline",
+    "Experiment": "penstock.sdk.experiment",
+    "OutputFileDatasetConfig": "penstock.sdk.pipeline",
+    "Pipeline": "penstock.sdk.pipeline",
+    "PipelineParameter": "penstock.sdk.pipeline",
+    "PythonScriptStep": "penstock.sdk.pipeline",
+    "Run": "penstock.sdk.run",
+    "current_run": "penstock.sdk.in_step",
+}
+
+__all__ = [
+    "Client",
+    "CommandStep",
+    "Experiment",
+    "OutputFileDatasetConfig",
+    "Pipeline",
+    "PipelineParameter",
+    "PythonScriptStep",
+    "Run",
+    "current_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

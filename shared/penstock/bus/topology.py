@@ -1,0 +1,189 @@
+"""Every stream, bucket and durable consumer of a workspace: one table, made by whoever starts first.
+
+Ensuring is idempotent and safe to race, so each service ensures what it needs at its start.
+The sum of `max_bytes` stays below 80 % of the store limit that `penstock up` gives nats-server.
+"""
+
+from penstock.bus import Bus, ConsumerSpec, StreamSpec
+from penstock.bus.buckets import bucket_spec
+from penstock.contracts.subjects import Subjects
+from penstock.ids import PARTITIONS
+from penstock.units import GIB, KIB, MIB
+
+DAY_S = 86_400.0
+WORK_ACK_WAIT_S = 15.0
+
+
+def streams(names: Subjects) -> dict[str, StreamSpec]:
+    """Return the streams of a workspace by short name."""
+    root = names.workspace
+    return {
+        "requests": StreamSpec(
+            name=names.stream("requests"),
+            subjects=(f"{root}.request.*",),
+            retention="workqueue",
+            max_bytes=256 * MIB,
+            discard="new",
+            no_ack=True,
+            duplicate_window_s=120,
+            description="wishes of outsiders until planned; no_ack: the planner answers, not the stream",
+        ),
+        "inbox": StreamSpec(
+            name=names.stream("inbox"),
+            subjects=(f"{root}.inbox.>",),
+            retention="workqueue",
+            max_bytes=1 * GIB,
+            discard="new",
+            max_msg_size=1 * MIB,
+            duplicate_window_s=120,
+            description="what scheduler partitions have to take in",
+        ),
+        "runs": StreamSpec(
+            name=names.stream("runs"),
+            subjects=(f"{root}.own.*", f"{root}.runlog.*"),
+            max_bytes=4 * GIB,
+            discard="new",
+            duplicate_window_s=120,
+            description="the run log, one fenced writer per partition: the only truth",
+        ),
+        "timers": StreamSpec(
+            name=names.stream("timers"),
+            subjects=(f"{root}.timer.>", f"{root}.due.>"),
+            retention="workqueue",
+            max_bytes=256 * MIB,
+            discard="new",
+            allow_schedules=True,
+            allow_ttl=True,
+            description="timers of the scheduler",
+        ),
+        "work": StreamSpec(
+            name=names.stream("work"),
+            subjects=(f"{root}.work.>",),
+            retention="workqueue",
+            max_bytes=512 * MIB,
+            discard="new",
+            max_msgs_per_subject=1,
+            discard_new_per_subject=True,
+            duplicate_window_s=7200,
+            persist_async=True,
+            description="attempts waiting for an executor; derived from the run log",
+        ),
+        "events": StreamSpec(
+            name=names.stream("events"),
+            subjects=(f"{root}.event.>",),
+            max_bytes=4 * GIB,
+            max_age_s=90 * DAY_S,
+            duplicate_window_s=7200,
+            description="what everybody may read",
+        ),
+        "logs": StreamSpec(
+            name=names.stream("logs"),
+            subjects=(f"{root}.log.>",),
+            max_bytes=2 * GIB,
+            max_age_s=7 * DAY_S,
+            max_msg_size=256 * KIB,
+            persist_async=True,
+            compression=True,
+            duplicate_window_s=1,
+            description="what steps write, live; archives are artifacts",
+        ),
+        "dead": StreamSpec(
+            name=names.stream("dead"),
+            subjects=(f"{root}.dead.>",),
+            max_bytes=128 * MIB,
+            max_age_s=30 * DAY_S,
+            description="messages nobody could take in, with the reason",
+        ),
+    }
+
+
+def buckets(names: Subjects) -> dict[str, StreamSpec]:
+    """Return the buckets of a workspace by short name."""
+    return {
+        "pipelines": bucket_spec(
+            names.bucket("pipelines"), description="<name>.<version> → PipelineView; <name>.latest"
+        ),
+        "specs": bucket_spec(
+            names.bucket("specs"), max_bytes=1 * GIB, description="digest → PipelineSpec"
+        ),
+        "keys": bucket_spec(
+            names.bucket("keys"), max_age_s=30 * DAY_S, description="idempotency key → run"
+        ),
+        "runs": bucket_spec(
+            names.bucket("runs"), max_bytes=1 * GIB, description="run → RunSummary"
+        ),
+        "reuse": bucket_spec(
+            names.bucket("reuse"), max_bytes=1 * GIB, description="fingerprint → ReuseEntry"
+        ),
+        "latest": bucket_spec(
+            names.bucket("latest"),
+            max_bytes=512 * MIB,
+            description="<pipeline>.<step> → LatestEntry",
+        ),
+        "schedules": bucket_spec(
+            names.bucket("schedules"), max_bytes=64 * MIB, description="name → Schedule"
+        ),
+        "cursors": bucket_spec(
+            names.bucket("cursors"), max_bytes=64 * MIB, description="name → ScheduleState"
+        ),
+        "artifacts": bucket_spec(
+            names.bucket("artifacts"),
+            max_bytes=1 * GIB,
+            description="tree digest → TreeRef and owner",
+        ),
+    }
+
+
+def work_consumer(names: Subjects, target: str) -> ConsumerSpec:
+    """Return the consumer that executors of one compute target share."""
+    return ConsumerSpec(
+        stream=names.stream("work"),
+        name=f"target-{target}",
+        filter_subjects=(names.work_of(target),),
+        ack_wait_s=WORK_ACK_WAIT_S,
+        max_deliver=5,
+        max_ack_pending=4096,
+    )
+
+
+def inbox_consumer(names: Subjects, partition: int) -> ConsumerSpec:
+    """Return the pinned consumer of a partition's inbox: whoever is pinned owns the partition."""
+    return ConsumerSpec(
+        stream=names.stream("inbox"),
+        name=f"partition-{partition}",
+        filter_subjects=(names.inbox_of(partition),),
+        ack_wait_s=10,
+        pinned=True,
+        pinned_ttl_s=2,
+    )
+
+
+def due_consumer(names: Subjects, partition: int) -> ConsumerSpec:
+    """Return the consumer of a partition's fired timers, pulled by the owner only."""
+    return ConsumerSpec(
+        stream=names.stream("timers"),
+        name=f"due-{partition}",
+        filter_subjects=(names.due_of(partition),),
+        ack_wait_s=10,
+    )
+
+
+def requests_consumer(names: Subjects) -> ConsumerSpec:
+    """Return the consumer that planners share."""
+    return ConsumerSpec(
+        stream=names.stream("requests"),
+        name="planner",
+        filter_subjects=(f"{names.workspace}.request.*",),
+        ack_wait_s=30,
+        max_deliver=5,
+    )
+
+
+async def ensure(bus: Bus, names: Subjects, wanted: tuple[str, ...]) -> None:
+    """Ensure the named streams and buckets (short names)."""
+    known = streams(names) | buckets(names)
+    for name in wanted:
+        await bus.ensure_stream(known[name])
+
+
+ALL_PARTITIONS = range(PARTITIONS)

@@ -1,0 +1,59 @@
+"""What a scheduler partition takes in: the union `Inbound` of its durable inbox stream.
+
+Results come from executors, plans from planners, wishes from planners (for users) and triggers;
+flights are partitions telling each other about equal work (single flight).
+"""
+
+from penstock.contracts.base import Message
+from penstock.contracts.plans import PlanPart
+from penstock.contracts.work import AttemptFailed, AttemptStarted, AttemptSucceeded
+
+
+class CancelRun(Message, tag="run.cancel.v1"):
+    """Somebody wants a run to stop."""
+
+    run: str
+    reason: str = ""
+    who: str = ""
+
+
+class FollowFlight(Message, tag="flight.follow.v1"):
+    """A step waits for an equal step in flight: tell `follower_run` when `run`/`step` has ended."""
+
+    run: str
+    step: str
+    fingerprint: str
+    follower_run: str
+    follower_step: str
+
+
+class FlightLanded(Message, tag="flight.landed.v1"):
+    """The equal step has ended (or never flew): look again."""
+
+    run: str
+    """The follower's run, to whose partition this goes."""
+    step: str
+    fingerprint: str
+    leader_run: str
+    leader_step: str
+
+
+class TimerDue(Message, tag="timer.due.v1"):
+    """A scheduled message came due. `kind`: timeout · retry · deadline · stop · lost."""
+
+    run: str
+    step: str = ""
+    attempt: int = 0
+    kind: str = ""
+
+
+Inbound = (
+    PlanPart
+    | AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | CancelRun
+    | FollowFlight
+    | FlightLanded
+    | TimerDue
+)

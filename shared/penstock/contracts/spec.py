@@ -1,0 +1,146 @@
+"""What a pipeline is: the one struct that YAML, Python and messages all become.
+
+Expressions are those of Azure ML's CLI v2, kept as text until the planner reads them:
+
+    in a command or a variable    ${{inputs.x}}  ${{outputs.y}}
+    in a step's input             ${{parent.inputs.x}}  ${{parent.jobs.a.outputs.b}}
+    in a step's output            ${{parent.outputs.y}}
+
+Data travels as artifacts: `path: "artifact:<digest>"` names a stored tree (contracts/artifacts.py).
+The JSON Schema of `PipelineSpec` is kept in shared/docs/schemas/ and compared by a test.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from penstock.contracts.base import Strict
+
+Scalar = str | int | float | bool
+
+PRIMITIVES = ("string", "integer", "number", "boolean")
+FILES = ("uri_file",)
+FOLDERS = ("uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
+DATA = FILES + FOLDERS
+
+DataOrPrimitive = Literal[
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "uri_file",
+    "uri_folder",
+    "mltable",
+    "mlflow_model",
+    "custom_model",
+    "triton_model",
+]
+DataType = Literal[
+    "uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model"
+]
+
+STEPS_MAX = 100_000
+SPEC_BYTES_MAX = 64 * 1024 * 1024
+INLINE_BYTES_MAX = (
+    768 * 1024
+)  # a message stays below NATS's 1 MiB; larger specs travel as artifacts
+
+
+class Input(Strict):
+    """A declared input of a pipeline, or an object-form input of a step.
+
+    Primitive types take `default` or `value`; data types take `path`: `artifact:<digest>` or, in
+    a step, an expression. `file` is the name of the single file of a `uri_file` artifact.
+    """
+
+    type: DataOrPrimitive = "uri_folder"
+    value: Scalar | None = None
+    default: Scalar | None = None
+    path: str = ""
+    mode: str = ""
+    optional: bool = False
+    min: float | None = None
+    max: float | None = None
+    enum: tuple[Scalar, ...] = ()
+    description: str = ""
+
+
+class Output(Strict):
+    """A declared output. `path` may bind it to a pipeline output: ${{parent.outputs.y}}."""
+
+    type: DataType = "uri_folder"
+    path: str = ""
+    mode: str = ""
+    description: str = ""
+
+
+class Limits(Strict):
+    """What bounds a step. `timeout` is seconds of run time per attempt; 0 means the workspace's."""
+
+    timeout: float = 0
+    retries: int = 0
+    retry_delay: float = 1.0
+    """Seconds before the first retry; doubled each time, at most 300."""
+
+
+class StepSpec(Strict):
+    """One step: a command line run by the shell in a copy of `code`, with named inputs and outputs.
+
+    `code` is `artifact:<digest>` of the source snapshot, or empty. `hash_digest`, when set, replaces
+    the snapshot's digest in the fingerprint (the digest of only the files in `hash_paths`).
+    `environment` names what the command runs in: empty means the executor's own interpreter.
+    """
+
+    command: str
+    code: str = ""
+    hash_paths: tuple[str, ...] = ()
+    hash_digest: str = ""
+    inputs: dict[str, Input | str | int | float | bool | None] = {}
+    outputs: dict[str, Output | str | None] = {}
+    environment: str = ""
+    environment_variables: dict[str, str] = {}
+    compute: str = ""
+    limits: Limits = Limits()
+    needs: tuple[str, ...] = ()
+    is_deterministic: bool = True
+    """False: never reused (SDK v1: allow_reuse=False)."""
+    display_name: str = ""
+    description: str = ""
+
+
+class Settings(Strict):
+    """Settings of a whole pipeline. `deadline` is seconds for the whole run; 0 means the workspace's."""
+
+    default_compute: str = ""
+    continue_on_step_failure: bool = False
+    force_rerun: bool = False
+    deadline: float = 0
+
+
+class GitInfo(Strict):
+    """Where the source came from, as far as git knew when the snapshot was made."""
+
+    commit: str = ""
+    branch: str = ""
+    dirty: bool = False
+    remote: str = ""
+
+
+class PipelineSpec(Strict):
+    """A whole pipeline. `jobs` is accepted as an alias of `steps` wherever people write it."""
+
+    name: str = "unnamed"
+    display_name: str = ""
+    description: str = ""
+    experiment: str = ""
+    tags: dict[str, str] = {}
+    inputs: dict[str, Input | str | int | float | bool] = {}
+    outputs: dict[str, Output | None] = {}
+    steps: dict[str, StepSpec] = {}
+    settings: Settings = Settings()
+    git: GitInfo = GitInfo()
+
+
+def spec_bytes(spec: PipelineSpec) -> bytes:
+    """Return the canonical JSON of a spec: sorted keys, so equal specs have equal digests."""
+    return msgspec.json.encode(spec, order="sorted")

@@ -1,0 +1,126 @@
+"""Scheduler ⇄ executor: one attempt of one step, and what became of it.
+
+A result names run, step and attempt. The first terminal result of the current attempt counts;
+everything later is late news and changes nothing.
+"""
+
+from typing import Literal
+
+from penstock.contracts.artifacts import TreeRef
+from penstock.contracts.base import Message
+from penstock.contracts.plans import PlannedOutput
+from penstock.contracts.spec import Scalar
+
+
+class WorkInput(Message):
+    """An input of an attempt: a literal value or a stored tree."""
+
+    type: str = "literal"
+    value: Scalar | None = None
+    artifact: str = ""
+
+
+class WorkItem(Message, tag="work.item.v1"):
+    """Everything an executor needs to run one attempt."""
+
+    run: str
+    step: str
+    attempt: int
+    pipeline: str
+    experiment: str = ""
+    target: str = "default"
+    command: str = ""
+    code: str = ""
+    inputs: dict[str, WorkInput] = {}
+    outputs: dict[str, PlannedOutput] = {}
+    environment: str = ""
+    environment_variables: dict[str, str] = {}
+    timeout_s: float = 0
+    parameters: dict[str, Scalar] = {}
+    tags: dict[str, str] = {}
+    traceparent: str = ""
+
+
+class Failure(Message):
+    """Why an attempt failed, told plainly.
+
+    code: E_EXIT (exit_code) · E_SIGNAL (signal) · E_TIMEOUT · E_CANCELLED · E_OUTPUT_MISSING ·
+    E_OUTPUT_TYPE · E_INPUT · E_CODE · E_ENVIRONMENT · E_COMMAND · E_STORE · E_LOST · E_DISK · E_INTERNAL
+    """
+
+    code: str
+    message: str
+    where: str = ""
+    hint: str = ""
+    exit_code: int | None = None
+    signal: str = ""
+    """Name such as "SIGSEGV"."""
+    log_tail: str = ""
+    """At most the last 2 KiB of what the step wrote, stderr first."""
+
+
+class AttemptStarted(Message, tag="attempt.started.v1"):
+    """User code is about to run."""
+
+    run: str
+    step: str
+    attempt: int
+    executor: str
+    delivery: int = 1
+
+
+class AttemptSucceeded(Message, tag="attempt.succeeded.v1"):
+    """The command ended with 0 and every declared output is committed in the artifact store."""
+
+    run: str
+    step: str
+    attempt: int
+    executor: str
+    delivery: int = 1
+    outputs: dict[str, TreeRef] = {}
+    logs: TreeRef | None = None
+    """Archived stdout, stderr, metrics.jsonl, images and tables of the attempt."""
+    metrics: dict[str, object] = {}
+    """Last value of each metric (lists and tables whole); at most 64 KiB, the rest is in `logs`."""
+    tags: dict[str, str] = {}
+    seconds: float = 0
+    """User code's run time."""
+
+
+class AttemptFailed(Message, tag="attempt.failed.v1"):
+    """The attempt ended without committed outputs."""
+
+    run: str
+    step: str
+    attempt: int
+    executor: str
+    failure: Failure
+    delivery: int = 1
+    logs: TreeRef | None = None
+    metrics: dict[str, object] = {}
+    tags: dict[str, str] = {}
+    seconds: float = 0
+    retriable: bool = True
+    """False: no attempt can do better (a missing command, a refused input)."""
+
+
+class StopAttempt(Message, tag="attempt.stop.v1"):
+    """Scheduler → executors: end this attempt and report it. Sent again until a report comes."""
+
+    run: str
+    step: str
+    attempt: int
+    reason: Literal["cancelled", "timeout", "superseded"] = "cancelled"
+    grace_s: float = 5.0
+
+
+class ExecutorPresence(Message):
+    """What an executor says of itself every few seconds (core NATS, not stored)."""
+
+    executor: str
+    targets: tuple[str, ...]
+    slots: int
+    busy: int
+    host: str = ""
+    pid: int = 0
+    draining: bool = False
