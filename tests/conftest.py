@@ -1,0 +1,1 @@
+"""Fixtures that every floor may use. Real servers come from penstock.testing.servers."""
