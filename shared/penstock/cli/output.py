@@ -1,0 +1,231 @@
+"""What commands print: data on stdout as table, json, yaml, tsv or name; everything else on stderr.
+
+Tables are drawn by rich on a terminal and are plain aligned columns in a pipe. Texts that users wrote
+lose their control characters before a terminal sees them.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+FORMATS = ("table", "json", "yaml", "tsv", "name")
+WIDTH_MIN = 20
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Row = Mapping[str, object]
+
+
+def output_option(function: Function) -> Function:
+    """Give a command `-o`; it is handed `output: str`, one of FORMATS."""
+    option = click.option(
+        "-o",
+        "--output-format",
+        "output",
+        type=click.Choice(FORMATS),
+        default="table",
+        help="How to print the result.",
+    )
+    return option(function)
+
+
+# -- text -----------------------------------------------------------------------------------------
+
+
+def clean(text: str) -> str:
+    """Return a user's text on one line, without escape sequences and control characters."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text).replace("\t", " ").replace("\n", " "))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    if seconds < 10:  # noqa: PLR2004
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def moment(at: float) -> str:
+    """Return a moment (seconds since 1970) in local time, or an empty text for none."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: 812 B, 3.4 KiB, 1.2 GiB."""
+    if count < 1024:  # noqa: PLR2004
+        return f"{int(count)} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:  # noqa: PLR2004
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def number(value: object) -> str:
+    """Return a metric's value, short enough for a table."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return clean(value)
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    return shown if len(shown) <= 60 else shown[:57] + "..."  # noqa: PLR2004
+
+
+def note(text: str) -> None:
+    """Say something beside the data, on stderr."""
+    click.echo(clean(text), err=True)
+
+
+# -- data -----------------------------------------------------------------------------------------
+
+
+def shown(value: Any, always: Iterable[str] = ()) -> Any:
+    """Return plain data of a message: the fields named in `always`, and those that are not default."""
+    kept = frozenset(always)
+    if isinstance(value, msgspec.Struct):
+        return {
+            field.encode_name: shown(getattr(value, field.name), kept)
+            for field in msgspec.structs.fields(value)
+            if field.encode_name in kept
+            or field.required
+            or getattr(value, field.name) != _default_of(field)
+        }
+    if isinstance(value, Mapping):
+        return {key: shown(item, kept) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(item, kept) for item in value]
+    return value
+
+
+def print_data(value: object, output: str) -> None:
+    """Print plain data as json (indented on a terminal) or yaml."""
+    if output == "yaml":
+        import yaml
+
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+        click.echo(text, nl=False)
+        return
+    indent = 2 if sys.stdout.isatty() else None
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+
+
+def print_rows(
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    output: str,
+    *,
+    data: object = None,
+    empty: str = "nothing to show",
+) -> None:
+    """Print rows as a list command does.
+
+    `columns` maps a key of the rows to its heading; the first one is the name. `data` is what json
+    and yaml print instead of the rows.
+    """
+    if output in ("json", "yaml"):
+        print_data(list(rows) if data is None else data, output)
+        return
+    cells = [[_cell(row.get(key)) for key in columns] for row in rows]
+    if output == "name":
+        for row in cells:
+            click.echo(row[0])
+    elif output == "tsv":
+        for row in cells:
+            click.echo("\t".join(row))
+    elif not rows:
+        note(empty)
+    elif sys.stdout.isatty():
+        _print_rich(cells, list(columns.values()))
+    else:
+        for line in aligned(cells, list(columns.values())):
+            click.echo(line)
+
+
+def aligned(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> list[str]:
+    """Return the lines of a plain table: headings in capitals, two blanks between columns."""
+    table = [[heading.upper() for heading in headings], *cells]
+    widths = [max(cell_width(row[i]) for row in table) for i in range(len(headings))]
+    return [
+        "  ".join(
+            cell + " " * (width - cell_width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in table
+    ]
+
+
+def cell_width(text: str) -> int:
+    """Return how many terminal cells a text takes (wide characters two, combining ones none)."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def terminal_width() -> int:
+    """Return the width of the terminal, never below WIDTH_MIN."""
+    return max(WIDTH_MIN, shutil.get_terminal_size().columns)
+
+
+def coloured(stream: Any) -> bool:
+    """Say whether this stream takes colours: a terminal, and NO_COLOR is not set."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "refused": "red",
+    "cancelled": "yellow",
+    "reused": "cyan",
+    "running": "blue",
+    "retrying": "yellow",
+    "skipped": "dim",
+    "waiting": "dim",
+    "queued": "dim",
+    "ready": "dim",
+}
+"""How states look, here and in the live view."""
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return clean(value) if isinstance(value, str) else number(value)
+
+
+def _print_rich(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for place, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=place == 0, overflow="ellipsis" if place else "fold")
+    for row in cells:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    Console(width=terminal_width(), highlight=False).print(table)
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> object:
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return field.default_factory() if callable(field.default_factory) else msgspec.NODEFAULT
