@@ -1,7 +1,8 @@
 """Every stream, bucket and durable consumer of a workspace: one table, made by whoever starts first.
 
 Ensuring is idempotent and safe to race, so each service ensures what it needs at its start.
-The sum of `max_bytes` stays below 80 % of the store limit that `penstock up` gives nats-server.
+The sum of `max_bytes` (about 5.5 GiB) stays below 80 % of the store limit that `penstock up` gives
+nats-server; an operator who needs more edits the stream (`nats stream edit`), and it stays so.
 """
 
 from penstock.bus import Bus, ConsumerSpec, StreamSpec
@@ -22,7 +23,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
             name=names.stream("requests"),
             subjects=(f"{root}.request.*",),
             retention="workqueue",
-            max_bytes=256 * MIB,
+            max_bytes=128 * MIB,
             discard="new",
             no_ack=True,
             duplicate_window_s=120,
@@ -32,7 +33,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
             name=names.stream("inbox"),
             subjects=(f"{root}.inbox.>",),
             retention="workqueue",
-            max_bytes=1 * GIB,
+            max_bytes=512 * MIB,
             discard="new",
             max_msg_size=1 * MIB,
             duplicate_window_s=120,
@@ -41,7 +42,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
         "runs": StreamSpec(
             name=names.stream("runs"),
             subjects=(f"{root}.own.*", f"{root}.runlog.*"),
-            max_bytes=4 * GIB,
+            max_bytes=1 * GIB,
             discard="new",
             duplicate_window_s=120,
             description="the run log, one fenced writer per partition: the only truth",
@@ -50,7 +51,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
             name=names.stream("timers"),
             subjects=(f"{root}.timer.>", f"{root}.due.>"),
             retention="workqueue",
-            max_bytes=256 * MIB,
+            max_bytes=128 * MIB,
             discard="new",
             allow_schedules=True,
             allow_ttl=True,
@@ -60,7 +61,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
             name=names.stream("work"),
             subjects=(f"{root}.work.>",),
             retention="workqueue",
-            max_bytes=512 * MIB,
+            max_bytes=256 * MIB,
             discard="new",
             max_msgs_per_subject=1,
             discard_new_per_subject=True,
@@ -71,7 +72,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
         "events": StreamSpec(
             name=names.stream("events"),
             subjects=(f"{root}.event.>",),
-            max_bytes=4 * GIB,
+            max_bytes=1 * GIB,
             max_age_s=90 * DAY_S,
             duplicate_window_s=7200,
             description="what everybody may read",
@@ -79,7 +80,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
         "logs": StreamSpec(
             name=names.stream("logs"),
             subjects=(f"{root}.log.>",),
-            max_bytes=2 * GIB,
+            max_bytes=1 * GIB,
             max_age_s=7 * DAY_S,
             max_msg_size=256 * KIB,
             persist_async=True,
@@ -90,7 +91,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
         "dead": StreamSpec(
             name=names.stream("dead"),
             subjects=(f"{root}.dead.>",),
-            max_bytes=128 * MIB,
+            max_bytes=64 * MIB,
             max_age_s=30 * DAY_S,
             description="messages nobody could take in, with the reason",
         ),
@@ -100,37 +101,18 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
 def buckets(names: Subjects) -> dict[str, StreamSpec]:
     """Return the buckets of a workspace by short name."""
     return {
-        "pipelines": bucket_spec(
-            names.bucket("pipelines"), description="<name>.<version> → PipelineView; <name>.latest"
-        ),
-        "specs": bucket_spec(
-            names.bucket("specs"), max_bytes=1 * GIB, description="digest → PipelineSpec"
-        ),
-        "keys": bucket_spec(
-            names.bucket("keys"), max_age_s=30 * DAY_S, description="idempotency key → run"
-        ),
-        "runs": bucket_spec(
-            names.bucket("runs"), max_bytes=1 * GIB, description="run → RunSummary"
-        ),
-        "reuse": bucket_spec(
-            names.bucket("reuse"), max_bytes=1 * GIB, description="fingerprint → ReuseEntry"
-        ),
-        "latest": bucket_spec(
-            names.bucket("latest"),
-            max_bytes=512 * MIB,
-            description="<pipeline>.<step> → LatestEntry",
-        ),
-        "schedules": bucket_spec(
-            names.bucket("schedules"), max_bytes=64 * MIB, description="name → Schedule"
-        ),
-        "cursors": bucket_spec(
-            names.bucket("cursors"), max_bytes=64 * MIB, description="name → ScheduleState"
-        ),
-        "artifacts": bucket_spec(
-            names.bucket("artifacts"),
-            max_bytes=1 * GIB,
-            description="tree digest → TreeRef and owner",
-        ),
+        name: bucket_spec(names.bucket(name), max_bytes=size, max_age_s=max_age_s, description=text)
+        for name, size, max_age_s, text in (
+            ("pipelines", 64 * MIB, 0, "<name>.<version> → PipelineView; <name>.latest"),
+            ("specs", 256 * MIB, 0, "digest → PipelineSpec"),
+            ("keys", 128 * MIB, 30 * DAY_S, "idempotency key → run"),
+            ("runs", 256 * MIB, 0, "run → RunSummary"),
+            ("reuse", 256 * MIB, 0, "fingerprint → ReuseEntry"),
+            ("latest", 128 * MIB, 0, "<pipeline>.<step> → LatestEntry"),
+            ("schedules", 16 * MIB, 0, "name → Schedule"),
+            ("cursors", 16 * MIB, 0, "name → ScheduleState"),
+            ("artifacts", 256 * MIB, 0, "tree digest → TreeRef and owner"),
+        )
     }
 
 
