@@ -4,21 +4,9 @@ Every setting of a service is an option of the same name: `--slots 4` sets `slot
 is refused by the service itself, with the nearest known name.
 """
 
-import sys
-from importlib.metadata import EntryPoint, entry_points
-
 import click
 
-from penstock.errors import Invalid, NotFound
-from penstock.ids import did_you_mean
-
-GROUP = "penstock.services"
-OURS = "penstock"
-
-
-def services() -> dict[str, EntryPoint]:
-    """Return the installed services by name; third parties may add their own."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+from penstock.errors import Invalid
 
 
 def flags_of(words: tuple[str, ...], service: str) -> dict[str, str]:
@@ -47,36 +35,6 @@ def flags_of(words: tuple[str, ...], service: str) -> dict[str, str]:
     return flags
 
 
-def serve(service: str, flags: dict[str, str]) -> int:
-    """Run a service until it is told to stop; return its exit code.
-
-    Raises:
-        NotFound: E_NO_SERVICE, none of that name is installed.
-        Invalid: E_EXTRA, its extra packages are missing.
-    """
-    known = services()
-    if service not in known:
-        raise NotFound(
-            f"no service {service!r}; installed: {', '.join(sorted(known))}",
-            code="E_NO_SERVICE",
-            hint=did_you_mean(service, known),
-        )
-    try:
-        main = known[service].load()
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if missing.partition(".")[0].startswith(OURS):
-            raise  # our own module is missing: a broken install, not an absent extra
-        raise Invalid(
-            f"the package {missing!r} is not installed",
-            code="E_EXTRA",
-            where=f"serve {service}",
-            hint=f"pip install 'penstock[{service}]'",
-        ) from error
-    code: int = main(flags)
-    return code
-
-
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     epilog="Settings also come from PENSTOCK_… variables and penstock.toml; "
@@ -84,11 +42,11 @@ def serve(service: str, flags: dict[str, str]) -> int:
 )
 @click.argument("service")
 @click.pass_context
-def command(context: click.Context, service: str) -> None:
+def command(context: click.Context, service: str) -> int:
     """Run one SERVICE in the foreground: planner, scheduler, executor, artifact, trigger.
 
     Any setting of the service is an option: --bus URL, --workspace W, --store URL, --slots N …
     """
-    code = serve(service, flags_of(tuple(context.args), service))
-    sys.stdout.flush()
-    sys.exit(code)
+    from penstock.runtime.launch import serve
+
+    return serve(service, flags_of(tuple(context.args), service))

@@ -25,8 +25,7 @@ from penstock.contracts.subjects import Subjects
 from penstock.errors import PenstockError, Transient
 from penstock.runtime.logs import logger
 from penstock.runtime.settings import Common
-
-READY_FD = "PENSTOCK_READY_FD"
+from penstock.runtime.stack import READY_FD
 
 S = TypeVar("S", bound=Common)
 

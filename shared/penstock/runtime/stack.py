@@ -1,11 +1,11 @@
 """The local stack as a file: what `penstock up` wrote, so that other commands find it.
 
-    <dir>/state.json   mode 600; this file's contents, replaced whole on every change
-    <dir>/lock         held by the living supervisor, so two of them never share a directory
-    <dir>/logs/        one log per service, bounded
-    <dir>/bus/         nats.conf (mode 600, holds the password), the port, the streams
-    <dir>/store/       the object store of `file:` stacks
-    <dir>/work/        the executor's cache and work directories
+    <dir>/state.json     mode 600; this file's contents, replaced whole on every change
+    <dir>/penstock.lock  held by the living supervisor, so two of them never share a directory
+    <dir>/logs/          one log per service, bounded
+    <dir>/bus/           nats.conf (mode 600, holds the password), the port, the streams
+    <dir>/store/         the object store of `file:` stacks
+    <dir>/work/          the executor's cache and work directories
 
 A process number alone proves nothing after a crash or a reboot, so a process is known by its number
 and its birth together. Nothing here starts or ends anything.
@@ -25,7 +25,10 @@ from penstock.errors import Corrupt, Invalid
 
 FOLDER = ".penstock"
 STATE_FILE = "state.json"
+LOCK_FILE = "penstock.lock"
 STATE_VERSION = 1
+READY_FD = "PENSTOCK_READY_FD"
+"""Variable that names the pipe on which a service says, with one byte, that it serves."""
 
 StackState = Literal["starting", "ready", "degraded", "stopping", "stopped"]
 ServiceState = Literal["starting", "ready", "restarting", "stopping", "stopped"]
@@ -131,8 +134,15 @@ def folders(start: Path) -> Iterator[Path]:
         yield place / FOLDER
 
 
+def named(directory: Path) -> Stack | None:
+    """Return the stack that `--dir DIRECTORY` means: the directory itself, or `.penstock` in it."""
+    return at(directory) if _is_folder_of_stack(directory) else at(directory / FOLDER)
+
+
 def find(start: Path) -> Stack | None:
-    """Return the stack of the nearest `.penstock` from `start` upwards, alive or not."""
+    """Return the stack in `start` or of the nearest `.penstock` upwards from it, alive or not."""
+    if _is_folder_of_stack(start):
+        return at(start)
     for folder in folders(start):
         stack = at(folder)
         if stack is not None:
@@ -155,3 +165,8 @@ def without_password(url: str) -> str:
     if "@" not in parts.netloc:
         return url
     return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+def _is_folder_of_stack(directory: Path) -> bool:
+    # A folder may hold a state.json of somebody else's; the lock's name is ours alone.
+    return directory.name == FOLDER or (directory / LOCK_FILE).exists()
