@@ -1,1 +1,50 @@
 """Fixtures that every floor may use. Real servers come from penstock.testing.servers."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from penstock.bus.nats import NatsBus, connect
+from penstock.contracts.subjects import Subjects
+from penstock.testing.servers import NATS_BINARY, NatsServer, binary
+
+
+def needs_binary(name: str) -> None:
+    """Skip the test by name where a program is missing; in CI a missing program is a failure."""
+    if binary(name) is None:
+        reason = f"{name} is neither beside this Python nor on PATH"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server for the whole session. Tests that kill one start their own."""
+    needs_binary(NATS_BINARY)
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def workspace() -> str:
+    """A workspace that no other test has used."""
+    return f"t{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def names(workspace: str) -> Subjects:
+    """The subjects of the test's workspace."""
+    return Subjects(workspace)
+
+
+@pytest.fixture
+async def bus(nats: NatsServer, workspace: str) -> AsyncIterator[NatsBus]:
+    """A connection to the session's server."""
+    connection = await connect(nats.url, name=workspace)
+    yield connection
+    await connection.close()

@@ -52,7 +52,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
             subjects=(f"{root}.timer.>", f"{root}.due.>"),
             retention="workqueue",
             max_bytes=128 * MIB,
-            discard="new",
+            discard="old",  # the server refuses schedules with "new"; timers are re-derivable
             allow_schedules=True,
             allow_ttl=True,
             description="timers of the scheduler",

@@ -1,0 +1,176 @@
+"""Deliveries of a durable consumer, handed out one after the other."""
+
+import asyncio
+import contextlib
+
+from nats.aio.msg import Msg
+
+from penstock.bus import ConsumerSpec, OnDelivery, OnElected, Stored
+from penstock.bus.nats.connection import Connection, log
+from penstock.bus.nats.pulling import PIN_ID, Pull
+from penstock.bus.nats.requests import api_or_refused
+from penstock.bus.nats.streams import NANOSECONDS, PRIORITY_GROUP, ensure_consumer
+from penstock.errors import PenstockError
+
+EXPIRES_S = 30.0
+HEARTBEAT_S = 5.0
+PINNED_EXPIRES_S = 5.0
+PINNED_HEARTBEAT_S = 1.5
+FAILED_PAUSE_S = 1.0
+ELECTION_PAUSE_S = 0.5
+
+
+class Place:
+    """Where a delivery stands, read from its reply subject.
+
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>`, and since
+    2.14 also `$JS.ACK.<domain>.<account>.<stream>.…` (nats-server docs, ADR-15).
+    """
+
+    __slots__ = ("at", "consumer_sequence", "deliveries", "pending", "sequence")
+
+    def __init__(self, reply: str) -> None:
+        tokens = reply.split(".")
+        first = 4 if len(tokens) < 11 else 6  # noqa: PLR2004 - the longer form has two tokens more
+        self.deliveries = int(tokens[first])
+        self.sequence = int(tokens[first + 1])
+        self.consumer_sequence = int(tokens[first + 2])
+        self.at = int(tokens[first + 3]) / NANOSECONDS
+        self.pending = int(tokens[first + 4])
+
+
+class NatsDelivery:
+    """A message on loan."""
+
+    __slots__ = ("_connection", "_message", "_place", "_reply")
+
+    def __init__(self, connection: Connection, message: Msg) -> None:
+        self._connection = connection
+        self._reply = message.reply
+        self._place = place = Place(message.reply)
+        self._message = Stored(
+            message.subject, message.data, place.sequence, place.at, message.headers or {}
+        )
+
+    @property
+    def message(self) -> Stored:
+        """What was stored."""
+        return self._message
+
+    @property
+    def deliveries(self) -> int:
+        """How often it has been delivered, this time included."""
+        return self._place.deliveries
+
+    async def ack(self) -> None:
+        """It is dealt with."""
+        await self._say(b"+ACK")
+
+    async def nak(self, delay_s: float = 0) -> None:
+        """Deliver it again after `delay_s`."""
+        delay = b' {"delay": %d}' % int(delay_s * NANOSECONDS) if delay_s > 0 else b""
+        await self._say(b"-NAK" + delay)
+
+    async def in_progress(self) -> None:
+        """Still at work."""
+        await self._say(b"+WPI")
+
+    async def term(self, reason: str) -> None:
+        """Never deliver it again."""
+        await self._say(b"+TERM " + " ".join(reason.split()).encode()[:200])
+
+    async def _say(self, what: bytes) -> None:
+        with contextlib.suppress(PenstockError):  # a lost word means a redelivery
+            await self._connection.send(self._reply, what)
+
+
+class NatsConsumption:
+    """A running pull loop with its handler."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        spec: ConsumerSpec,
+        handler: OnDelivery,
+        batch: int,
+        on_elected: OnElected | None,
+    ) -> None:
+        self.connection = connection
+        self.spec = spec
+        self.handler = handler
+        self.on_elected = on_elected
+        self.pull = Pull(
+            connection,
+            spec.stream,
+            spec.name,
+            batch=batch,
+            expires_s=PINNED_EXPIRES_S if spec.pinned else EXPIRES_S,
+            heartbeat_s=PINNED_HEARTBEAT_S if spec.pinned else HEARTBEAT_S,
+            grouped=spec.pinned,
+            restore=self._restore,
+        )
+        self._worker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Ensure the consumer and begin."""
+        await ensure_consumer(self.connection, self.spec)
+        await self.pull.start()
+        self._worker = self.connection.spawn(self._work())
+
+    def allow(self, slots: int) -> None:
+        """Set how many more deliveries may be on loan from now on."""
+        self.pull.allow(slots)
+
+    async def close(self) -> None:
+        """Stop pulling. A pinned member gives its place to the next at once."""
+        pinned = self.pull.pin
+        await self.pull.close()
+        if self._worker is not None and self._worker is not asyncio.current_task():
+            self._worker.cancel()
+            await asyncio.wait({self._worker})
+        for message in self.pull.buffered:  # nobody looked at these
+            await NatsDelivery(self.connection, message).nak()
+        self.pull.buffered.clear()
+        if pinned and self.connection.connected.is_set():
+            with contextlib.suppress(PenstockError):  # its time runs out by itself as well
+                verb = f"CONSUMER.UNPIN.{self.spec.stream}.{self.spec.name}"
+                body = {"group": PRIORITY_GROUP}
+                await api_or_refused(self.connection, verb, body, self.spec.name, timeout_s=1)
+
+    async def _restore(self) -> str:
+        await ensure_consumer(self.connection, self.spec)
+        return self.spec.name
+
+    async def _work(self) -> None:
+        pull = self.pull
+        while True:
+            while pull.buffered:
+                message = pull.buffered.popleft()
+                if self.spec.pinned:
+                    await self._elected(message)
+                await self._handle(message)
+                await pull.taken()
+            pull.arrived.clear()
+            await pull.arrived.wait()
+
+    async def _handle(self, message: Msg) -> None:
+        delivery = NatsDelivery(self.connection, message)
+        try:
+            await self.handler(delivery)
+        except Exception:
+            log.exception("a handler failed on %s; it gets the message again", message.subject)
+            await delivery.nak(FAILED_PAUSE_S)
+
+    async def _elected(self, message: Msg) -> None:
+        pin = (message.headers or {}).get(PIN_ID, "")
+        if not pin or pin == self.pull.pin:
+            return
+        while True:
+            self.pull.pin = pin
+            try:
+                if self.on_elected is not None:
+                    await self.on_elected()
+                return
+            except Exception:
+                log.exception("taking over %s failed; trying again", self.spec.name)
+                await asyncio.sleep(ELECTION_PAUSE_S)

@@ -1,0 +1,192 @@
+"""Micro services: endpoints with queue groups, found and counted with $SRV (ADR-32).
+
+nats-py's own handles one request after the other; here up to IN_FLIGHT_MAX run side by side.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+
+from penstock.bus import OnMessage, Received
+from penstock.bus.nats.connection import Connection, Listener, log
+from penstock.errors import PenstockError
+
+IN_FLIGHT_MAX = 64
+_TYPE = "io.nats.micro.v1."
+
+
+class Endpoint:
+    """One subject and its counters."""
+
+    def __init__(self, name: str, subject: str, queue: str, handler: OnMessage) -> None:
+        self.name = name
+        self.subject = subject
+        self.queue = queue
+        self.handler = handler
+        self.requests = 0
+        self.errors = 0
+        self.last_error = ""
+        self.time_ns = 0
+
+
+class Service:
+    """A running micro service."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        endpoints: Mapping[str, OnMessage],
+        *,
+        queue: str,
+        version: str,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.connection = connection
+        self.name = name
+        self.id = secrets.token_hex(11)
+        self.version = version
+        self.metadata = dict(metadata)
+        self.started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self.endpoints = [
+            Endpoint(_endpoint_name(subject), subject, queue or "q", handler)
+            for subject, handler in endpoints.items()
+        ]
+        self._free = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
+
+    async def start(self) -> None:
+        """Subscribe everything; active when this returns."""
+        try:
+            for endpoint in self.endpoints:
+                receive = self._receiver(endpoint)
+                self._listeners.append(
+                    await self.connection.listen(endpoint.subject, receive, endpoint.queue)
+                )
+            for verb, answer in (
+                ("PING", self._ping),
+                ("INFO", self._info),
+                ("STATS", self._stats),
+            ):
+                for suffix in ("", f".{self.name}", f".{self.name}.{self.id}"):
+                    receive = self._discovery(answer)
+                    self._listeners.append(
+                        await self.connection.listen(f"$SRV.{verb}{suffix}", receive)
+                    )
+        except PenstockError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Take no more requests; those begun are finished."""
+        for listener in self._listeners:
+            await listener.close()
+        self._listeners.clear()
+        tasks = {task for task in self._tasks if task is not asyncio.current_task()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=5)
+            for task in late:
+                task.cancel()
+
+    def _receiver(self, endpoint: Endpoint) -> Any:
+        async def receive(message: Msg) -> None:
+            await self._free.acquire()
+            task = self.connection.spawn(self._handle(endpoint, message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return receive
+
+    async def _handle(self, endpoint: Endpoint, message: Msg) -> None:
+        began = time.perf_counter_ns()
+        endpoint.requests += 1
+        received = Received(message.subject, message.data, message.headers or {}, message.reply)
+        try:
+            await endpoint.handler(received)
+        except Exception as error:
+            endpoint.errors += 1
+            endpoint.last_error = str(error)
+            await self._answer_error(message, error)
+        finally:
+            endpoint.time_ns += time.perf_counter_ns() - began
+            self._free.release()
+
+    async def _answer_error(self, message: Msg, error: Exception) -> None:
+        if isinstance(error, PenstockError):
+            known = error
+        else:
+            log.error("endpoint %s failed", message.subject, exc_info=error)
+            known = PenstockError(f"{type(error).__name__}: {error}", where=message.subject)
+        if not message.reply:
+            return
+        body = {
+            "error": {
+                "code": known.code,
+                "message": known.message,
+                "where": known.where,
+                "hint": known.hint,
+            }
+        }
+        headers = {
+            "Nats-Service-Error": " ".join(known.message.split())[:500],
+            "Nats-Service-Error-Code": known.code,
+        }
+        await self.connection.send(message.reply, msgspec.json.encode(body), headers)
+
+    def _discovery(self, answer: Any) -> Any:
+        async def receive(message: Msg) -> None:
+            if message.reply:
+                await self.connection.send(message.reply, msgspec.json.encode(answer()))
+
+        return receive
+
+    def _identity(self, kind: str) -> dict[str, Any]:
+        return {
+            "type": _TYPE + kind,
+            "name": self.name,
+            "id": self.id,
+            "version": self.version,
+            "metadata": self.metadata,
+        }
+
+    def _ping(self) -> dict[str, Any]:
+        return self._identity("ping_response")
+
+    def _info(self) -> dict[str, Any]:
+        endpoints = [
+            {"name": e.name, "subject": e.subject, "queue_group": e.queue, "metadata": {}}
+            for e in self.endpoints
+        ]
+        return {**self._identity("info_response"), "description": "", "endpoints": endpoints}
+
+    def _stats(self) -> dict[str, Any]:
+        endpoints = [
+            {
+                "name": e.name,
+                "subject": e.subject,
+                "queue_group": e.queue,
+                "num_requests": e.requests,
+                "num_errors": e.errors,
+                "last_error": e.last_error,
+                "processing_time": e.time_ns,
+                "average_processing_time": e.time_ns // max(e.requests, 1),
+            }
+            for e in self.endpoints
+        ]
+        return {
+            **self._identity("stats_response"),
+            "started": self.started,
+            "endpoints": endpoints,
+        }
+
+
+def _endpoint_name(subject: str) -> str:
+    """Return an endpoint's name (letters, digits, '-' and '_') for its subject."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in subject).strip("-") or "all"
