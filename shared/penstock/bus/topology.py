@@ -162,10 +162,14 @@ def requests_consumer(names: Subjects) -> ConsumerSpec:
 
 
 async def ensure(bus: Bus, names: Subjects, wanted: tuple[str, ...]) -> None:
-    """Ensure the named streams and buckets (short names)."""
-    known = streams(names) | buckets(names)
+    """Ensure the named streams and buckets (short names; "runs" names a stream and a bucket)."""
+    tables = (streams(names), buckets(names))
     for name in wanted:
-        await bus.ensure_stream(known[name])
+        found = [table[name] for table in tables if name in table]
+        if not found:
+            raise KeyError(name)
+        for spec in found:
+            await bus.ensure_stream(spec)
 
 
 ALL_PARTITIONS = range(PARTITIONS)

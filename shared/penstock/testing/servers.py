@@ -143,7 +143,7 @@ class NatsServer:
             encoding="utf-8",
         )
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own configuration
+            self.process = subprocess.Popen(
                 [str(program), "-c", str(config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         deadline = time.monotonic() + START_WAIT_S

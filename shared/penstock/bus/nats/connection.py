@@ -4,7 +4,7 @@ nats-py reconnects by itself, but ends for good on some server errors, calls its
 before its subscriptions are back, and knows no jitter. So a lost client is thrown away here and a
 new one takes over its subscriptions; only then may anybody send again.
 
-    connected ──socket closed, or no pong for 2 × PING_S──▶ lost ──client, subscriptions──▶ connected
+    connected ──socket closed, or no pong for two PING_S─▶ lost ──client, subscriptions──▶ connected
 """
 
 import asyncio
@@ -179,7 +179,7 @@ class Connection:
             return
         try:
             await asyncio.wait_for(self.connected.wait(), timeout_s)
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise BusUnavailable("not connected", where=self.address) from error
 
     # -- sending --------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Connection:
                     ),
                     CONNECT_WAIT_S,
                 )
-            except (library.Error, OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, library.Error, OSError) as error:
                 failure = self._last_error or error
                 await self._discard(client)
                 continue

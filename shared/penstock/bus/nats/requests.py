@@ -80,7 +80,7 @@ async def answered(question: Question, timeout_s: float) -> Msg:
     """
     try:
         message = await asyncio.wait_for(question.future, timeout_s)
-    except asyncio.TimeoutError as error:
+    except TimeoutError as error:
         raise BusUnavailable(
             f"no answer within {timeout_s:g} s", code="E_TIMEOUT", where=question.subject
         ) from error
@@ -104,7 +104,7 @@ async def request(
     return await answered(await asked(connection, subject, data, headers), timeout_s)
 
 
-class Refusal(Exception):  # noqa: N818 - inside the adapter only
+class Refusal(Exception):
     """The JetStream API refused, with its own code."""
 
     def __init__(self, error: ApiError) -> None:
