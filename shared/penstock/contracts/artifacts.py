@@ -16,6 +16,7 @@ Executors and clients move bytes themselves, on URLs granted by the artifact ser
 import msgspec
 
 from penstock.contracts.base import Message
+from penstock.contracts.requests import ErrorBody
 from penstock.ids import Digest, digest_of
 from penstock.units import KIB, MIB
 
@@ -26,6 +27,9 @@ TREE_BYTES_MAX = 1024 * 1024 * MIB
 PATH_BYTES_MAX = 4096
 GRANTS_MAX = 500
 MANIFEST_INLINE_BYTES_MAX = 512 * KIB
+MANIFEST_BYTES_MAX = 64 * MIB
+EXIST_MAX = 1000
+OWNERS_MAX = 16
 PREFIX = "artifact:"
 
 
@@ -223,6 +227,29 @@ def tree_key(digest: str) -> str:
     return f"tree/{digest[:2]}/{digest}"
 
 
+def staging_key(digest: str) -> str:
+    """Return the key of a large manifest on its way in."""
+    return f"staging/{digest[:2]}/{digest}"
+
+
 def pack_key(digest: str, number: int) -> str:
     """Return the key of the n-th pack of a tree."""
     return f"pack/{digest[:2]}/{digest}.{number}"
+
+
+class ArtifactRecord(Message):
+    """What bucket `artifacts` remembers of a committed tree, under its digest."""
+
+    tree: TreeRef
+    owner: str = ""
+    """Whoever committed it last."""
+    at: float = 0
+    """When it was last committed, seconds since 1970."""
+    owners: tuple[str, ...] = ()
+    """Everybody who committed it, newest first, at most OWNERS_MAX."""
+
+
+class Problem(Message):
+    """What every answer of the artifact service is when it is a refusal: `{"error": …}`."""
+
+    error: ErrorBody | None = None
