@@ -14,6 +14,8 @@ from penstock.runtime.children import end_leftovers
 from penstock.runtime.stack import Stack
 
 WAIT_S = 60.0
+NOW_S = 0.3
+"""Between two signals, which would otherwise count as one."""
 
 
 @click.command()
@@ -41,7 +43,7 @@ def command(*, directory: str | None, now: bool, timeout_s: float) -> int:
     click.echo(f"Stopping penstock in {folder} …", err=True)
     began = time.monotonic()
     os.kill(running.supervisor_pid, signal.SIGTERM)
-    if now or not _ended(running, folder, timeout_s):
+    if not _ended(running, folder, NOW_S if now else timeout_s):
         # The second signal has the supervisor kill everything; it ends itself a moment later.
         if running.alive():
             os.kill(running.supervisor_pid, signal.SIGTERM)

@@ -190,6 +190,7 @@ class Supervisor:
         if self.stopping.is_set():
             self.listener.said("", "told twice: ending everything now")
             for child in self.children.values():
+                child.stop()
                 child.signal(signal.SIGKILL)
         self.stopping.set()
 
