@@ -1,0 +1,83 @@
+"""`penstock config show`: every setting, its value, and where the value comes from."""
+
+import os
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from penstock.cli.output import output_option, print_rows
+from penstock.errors import NotFound
+from penstock.ids import did_you_mean
+from penstock.runtime.launch import services
+from penstock.runtime.settings import Common, load
+from penstock.runtime.stack import without_password
+from penstock.sdk.target import settings_file
+
+CLIENT = "client"
+SECRETS = ("password", "secret", "token", "key")
+
+
+@click.group()
+def command() -> None:
+    """Show every setting and where it comes from."""
+
+
+@command.command("show")
+@click.argument("service", required=False)
+@output_option
+def show(*, service: str | None, output: str) -> None:
+    """Show the settings of SERVICE, or of the command line and every service.
+
+    A flag beats an environment variable, which beats penstock.toml, which beats the default.
+    Secrets are masked.
+    """
+    kinds = settings_kinds()
+    if service is not None and service not in kinds:
+        raise NotFound(
+            f"no service {service!r}; known: {', '.join(kinds)}",
+            code="E_NO_SERVICE",
+            hint=did_you_mean(service, kinds),
+        )
+    file = settings_file(os.environ, Path.cwd())
+    rows: list[dict[str, object]] = []
+    for name in [service] if service else kinds:
+        settings, sources = load(name, kinds[name], {}, os.environ, file)
+        for field in msgspec.structs.fields(kinds[name]):
+            common = field.name in Common.__struct_fields__
+            if common and service is None and name != CLIENT:
+                continue  # shown once, not once per service
+            rows.append(
+                {
+                    "setting": field.name if common else f"{name}.{field.name}",
+                    "value": masked(field.name, getattr(settings, field.name)),
+                    "source": sources[field.name],
+                }
+            )
+    print_rows(rows, {"setting": "setting", "value": "value", "source": "source"}, output)
+
+
+def settings_kinds() -> dict[str, type[Common]]:
+    """Return the settings struct of every installed service, found beside its entry point."""
+    kinds: dict[str, type[Common]] = {CLIENT: Common}
+    for name, point in sorted(services().items()):
+        try:
+            module = import_module(f"{point.module.rpartition('.')[0]}.settings")
+        except ModuleNotFoundError as error:
+            if not (error.name or "").endswith(".settings"):
+                raise
+            kinds[name] = Common  # it has no settings of its own
+            continue
+        kinds[name] = module.Settings
+    return kinds
+
+
+def masked(name: str, value: object) -> object:
+    """Return a value that may be shown to anybody."""
+    if isinstance(value, str) and value and any(part in name for part in SECRETS):
+        return "***"
+    if isinstance(value, str) and "@" in value and urlsplit(value).scheme:
+        return ",".join(without_password(url) for url in value.split(","))
+    return value
