@@ -21,6 +21,7 @@ FORMATS = ("table", "json", "yaml", "tsv", "name")
 WIDTH_MIN = 20
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -46,6 +47,18 @@ def output_option(function: Function) -> Function:
 def clean(text: str) -> str:
     """Return a user's text on one line, without escape sequences and control characters."""
     return _CONTROL.sub("", _ESCAPE.sub("", text).replace("\t", " ").replace("\n", " "))
+
+
+def without_control(text: str) -> str:
+    """Return a line with its colours (SGR) kept and every other control sequence taken out."""
+    kept = _ESCAPE.sub(
+        lambda match: match.group() if _COLOUR.fullmatch(match.group()) else "", text
+    )
+    return "".join(
+        part if _COLOUR.fullmatch(part) else _CONTROL.sub("", part)
+        for part in _COLOUR.split(kept)
+        if part
+    )
 
 
 def duration(seconds: float) -> str:

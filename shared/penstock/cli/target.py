@@ -16,7 +16,7 @@ from penstock.errors import BusUnavailable
 from penstock.sdk.target import Target, target_of
 
 if TYPE_CHECKING:
-    from penstock.sdk.client import AsyncClient
+    from penstock.sdk.async_client import AsyncClient
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -73,9 +73,9 @@ def with_client(where: Where, body: "Callable[[AsyncClient], Awaitable[T]]") -> 
     found = target(where)
 
     async def whole() -> T:
-        from penstock.sdk.client import AsyncClient
+        from penstock.sdk.async_client import AsyncClient
 
-        async with AsyncClient.of(found) as client:
+        async with AsyncClient(target=found) as client:
             return await body(client)
 
     return asyncio.run(whole())

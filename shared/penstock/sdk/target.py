@@ -55,7 +55,7 @@ def target_of(
     wanted = folder or environ.get("PENSTOCK_DIR")
     found = _local(Path(wanted) if wanted else None, start)
     if sources["workspace"] == "default":
-        return Target(found.bus, found.workspace, found.folder, sources | found.sources)
+        return Target(found.bus, found.workspace, found.folder, {**sources, **found.sources})
     return Target(found.bus, settings.workspace, found.folder, {**found.sources, **sources})
 
 
@@ -70,15 +70,14 @@ def settings_file(environ: Mapping[str, str], start: Path) -> Path | None:
 
 
 def _local(wanted: Path | None, start: Path) -> Target:
-    from penstock.runtime.stack import find  # slow to import on a path that --bus never takes
+    from penstock.runtime.stack import at, find, without_password
 
-    stack = find(wanted if wanted is not None else start)
+    stack = find(start) if wanted is None else at(wanted)
     if stack is None or not stack.alive():
-        place = str(wanted) if wanted is not None else "here"
-        state = "No penstock is running" if stack is None else "The penstock that was started"
-        ending = f" {place}" if stack is None else f" {place} has stopped"
-        raise BusUnavailable(
-            f"{state}{ending}", code="E_CONNECT", where=str(start), hint=START_HINT
-        )
-    source = f"running stack {stack.dir}"
+        place = "here" if wanted is None else f"in {wanted}"
+        message = f"no penstock is running {place}"
+        if stack is not None:
+            message = f"the penstock of {stack.dir} is stopped"
+        raise BusUnavailable(message, code="E_CONNECT", where=str(wanted or start), hint=START_HINT)
+    source = f"running stack {without_password(stack.bus)} of {stack.dir}"
     return Target(stack.bus, stack.workspace, Path(stack.dir), {"bus": source, "workspace": source})

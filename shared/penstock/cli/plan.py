@@ -1,0 +1,53 @@
+"""`penstock plan`: what would run, what would be reused, and why."""
+
+import click
+
+from penstock.cli.output import note, output_option, print_rows, shown
+from penstock.cli.submit import request_options
+from penstock.cli.target import Where, target_options, with_client
+from penstock.contracts.requests import Reuse
+from penstock.sdk.async_client import AsyncClient, definition_of
+from penstock.sdk.parameters import pairs_of
+
+
+@click.command(short_help="Say what would run, what would be reused, and why.")
+@click.argument("pipeline", metavar="FILE|NAME[@VERSION]")
+@request_options
+@output_option
+@target_options
+def command(
+    *, where: Where, pipeline: str, params: tuple[str, ...], reuse: Reuse, compute: str, output: str
+) -> None:
+    """Say what would run and what would be reused, and why. Nothing is run.
+
+    \b
+    penstock plan pipeline.yml -p learning_rate=0.05
+    """  # noqa: D301 - click reads this backspace
+    given = pairs_of(params)
+    what = definition_of(pipeline) or pipeline
+
+    async def body(client: AsyncClient) -> None:
+        forecast = await client.plan(
+            what,
+            parameters=await client.typed_parameters(what, given),
+            reuse=reuse,
+            compute=compute,
+        )
+        for text in forecast.notes:
+            note(f"note: {text}")
+        rows = [
+            {"step": step.step, "decision": step.decision, "reason": step.reason}
+            for step in forecast.steps
+        ]
+        print_rows(
+            rows,
+            {"step": "step", "decision": "decision", "reason": "reason"},
+            output,
+            data={**shown(forecast), "steps": shown(forecast.steps, ("reason",))},
+            empty="the pipeline has no steps",
+        )
+        if output == "table" and rows:
+            runs = sum(row["decision"] != "reuse" for row in rows)
+            note(f"{runs} of {len(rows)} steps would run")
+
+    with_client(where, body)

@@ -1,0 +1,510 @@
+"""The client, asynchronous: what one may ask of a stack and wish of it. `Client` is its thin front.
+
+One connection. Wishes carry an idempotency key, so a retry is the same wish; following resumes by
+sequence and survives reconnects.
+"""
+
+import asyncio
+import getpass
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from penstock.bus import Bus
+from penstock.bus.nats import connect
+from penstock.contracts.events import RUN_ENDS
+from penstock.contracts.queries import (
+    PipelineCommand,
+    PipelinesAnswer,
+    PipelineView,
+    PlanForecast,
+    RunQuestion,
+    RunsAnswer,
+    RunsQuestion,
+    RunSummary,
+    RunView,
+    WhyAnswer,
+    WhyQuestion,
+)
+from penstock.contracts.requests import CancelRequest, RerunRequest, Reuse, RunAnswer, RunRequest
+from penstock.contracts.spec import PipelineSpec, Scalar
+from penstock.contracts.subjects import Subjects
+from penstock.errors import BusUnavailable, NotFound, PenstockError, Refused, Transient
+from penstock.ids import is_run_id, run_time
+from penstock.sdk.conversation import Conversation
+from penstock.sdk.definition import Definition
+from penstock.sdk.events import Seen, seen_of
+from penstock.sdk.log_lines import Chunk, chunk_of
+from penstock.sdk.parameters import check_known, local_data, typed
+from penstock.sdk.pipeline_files import read_pipeline
+from penstock.sdk.target import START_HINT, Target, target_of
+from penstock.sdk.uploads import scanned_spec, spec_for_request, store, stored_parameters
+from penstock.trees.client import CLIENT_PATIENCE_S, TreeClient
+
+FRESH_S = 60.0
+"""A run this young may have been answered for before the scheduler has taken it in."""
+FRESH_WAIT_S = 5.0
+CONNECT_S = 5.0
+_FILE = re.compile(r"[/\\]|\.(ya?ml|json)$")
+
+
+class Composed(Protocol):
+    """Something that can be submitted: a `Pipeline`."""
+
+    def definition(self) -> Definition:
+        """Return the pipeline with its local references."""
+        ...
+
+
+Submittable = Definition | Composed | str | Path
+"""A definition, a `Pipeline`, the path of a YAML file, or a registered name ("digits", "digits@3")."""
+
+
+class AsyncClient:
+    """A connection to one stack: `async with AsyncClient() as client: …`."""
+
+    def __init__(
+        self,
+        bus: str | None = None,
+        dir: str | Path | None = None,  # noqa: A002 - as the option is called
+        workspace: str | None = None,
+        *,
+        target: Target | None = None,
+    ) -> None:
+        self.target = target or target_of(
+            folder=dir, bus=bus, workspace=workspace, environ=os.environ, start=Path.cwd()
+        )
+        self._talk: Conversation | None = None
+        self._trees: TreeClient | None = None
+        self._opening = asyncio.Lock()
+
+    # -- the connection -----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> Conversation:
+        """Connect if not connected.
+
+        Raises:
+            BusUnavailable: E_CONNECT.
+        """
+        async with self._opening:
+            if self._talk is None:
+                bus = await self._connected()
+                names = Subjects(self.target.workspace)
+                self._talk = Conversation(bus, names)
+                self._trees = TreeClient(bus, names, patience_s=CLIENT_PATIENCE_S)
+        return self._talk
+
+    async def close(self) -> None:
+        """Leave the bus; the client may be opened again."""
+        if self._talk is not None:
+            bus, trees, self._talk, self._trees = self._talk.bus, self._trees, None, None
+            if trees is not None:
+                await trees.close()
+            await bus.close()
+
+    async def _connected(self) -> Bus:
+        name = f"client-{who()}"
+        try:
+            return await asyncio.wait_for(connect(self.target.bus, name=name), CONNECT_S)
+        except (Transient, TimeoutError) as error:
+            from penstock.runtime.stack import without_password
+
+            url = without_password(self.target.bus)
+            why = error.message if isinstance(error, PenstockError) else "no answer"
+            raise BusUnavailable(
+                f"cannot reach {url}: {why}",
+                code="E_CONNECT",
+                where=self.target.sources.get("bus", ""),
+                hint=f"is it running? try `penstock doctor`; or {START_HINT}",
+            ) from error
+
+    @property
+    def trees(self) -> TreeClient:
+        """Moves files to and from the store; only while connected."""
+        assert self._trees is not None, "not connected"  # noqa: S101
+        return self._trees
+
+    # -- wishes -------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        what: Submittable,
+        *,
+        parameters: Mapping[str, Scalar | Path] | None = None,
+        experiment: str = "",
+        tags: Mapping[str, str] | None = None,
+        reuse: Reuse = "use",
+        name: str = "",
+        priority: int = 0,
+        compute: str = "",
+        idempotency_key: str = "",
+    ) -> RunAnswer:
+        """Run a pipeline; return its run, `state` "queued", and notes.
+
+        Raises:
+            Refused: the definition, a parameter or a local file is not acceptable.
+            BusUnavailable: the stack did not answer.
+        """
+        talk = await self.open()
+        definition = definition_of(what)
+        request, notes = await self._request(what, definition, parameters or {}, storing=True)
+        request = msgspec.structs.replace(
+            request,
+            experiment=experiment or (definition.spec.experiment if definition else ""),
+            reuse=reuse,
+            compute=compute,
+            tags=dict(tags or {}),
+            name=name,
+            priority=priority,
+            idempotency_key=idempotency_key or str(uuid.uuid4()),
+            who=who(),
+        )
+        try:
+            answer = await talk.wish("run", request)
+        except Refused as error:
+            raise _placed(error, definition) from error
+        return msgspec.structs.replace(answer, notes=(*notes, *answer.notes))
+
+    async def plan(
+        self,
+        what: Submittable,
+        *,
+        parameters: Mapping[str, Scalar | Path] | None = None,
+        reuse: Reuse = "use",
+        compute: str = "",
+    ) -> PlanForecast:
+        """Return what would run and what would be reused, without running anything."""
+        talk = await self.open()
+        definition = definition_of(what)
+        request, notes = await self._request(what, definition, parameters or {}, storing=False)
+        request = msgspec.structs.replace(request, reuse=reuse, compute=compute)
+        try:
+            forecast = await talk.ask("plan", request, PlanForecast, "planner")
+        except Refused as error:
+            raise _placed(error, definition) from error
+        return msgspec.structs.replace(forecast, notes=(*notes, *forecast.notes))
+
+    async def cancel(self, run: str, reason: str = "") -> RunAnswer:
+        """Cancel a run (id or unique prefix)."""
+        talk = await self.open()
+        full = await self.full_id(run)
+        return await talk.wish("cancel", CancelRequest(run=full, reason=reason, who=who()))
+
+    async def rerun(
+        self,
+        run: str,
+        from_: str | Sequence[str] = "failed",
+        parameters: Mapping[str, Scalar] | None = None,
+        idempotency_key: str = "",
+    ) -> RunAnswer:
+        """Run an earlier run again as a new one: from "failed", from "start", or from named steps."""
+        talk = await self.open()
+        return await talk.wish(
+            "rerun",
+            RerunRequest(
+                run=await self.full_id(run),
+                from_=from_ if isinstance(from_, str) else tuple(from_),
+                parameters=dict(parameters or {}),
+                idempotency_key=idempotency_key or str(uuid.uuid4()),
+                who=who(),
+            ),
+        )
+
+    async def register(self, what: Submittable, name: str = "", version: str = "") -> PipelineView:
+        """Register a pipeline for others to run; equal content gives the same version."""
+        talk = await self.open()
+        definition = definition_of(what)
+        if definition is None:
+            raise NotFound(f"{what} is no file", where=str(what), hint="give a YAML file")
+        found = await scanned_spec(definition)
+        await store(found, self.trees)
+        spec = found.spec
+        if name:
+            spec = msgspec.structs.replace(spec, name=name)
+        command = PipelineCommand(
+            name=name or spec.name,
+            spec=await spec_for_request(spec, self.trees),
+            version=version,
+            who=who(),
+        )
+        try:
+            return await talk.ask("pipeline.create", command, PipelineView, "planner")
+        except Refused as error:
+            raise _placed(error, definition) from error
+
+    # -- questions ----------------------------------------------------------------------------------
+
+    async def runs(
+        self,
+        *,
+        pipeline: str = "",
+        experiment: str = "",
+        state: str = "",
+        limit: int = 50,
+        before: str = "",
+    ) -> tuple[RunSummary, ...]:
+        """Return runs, newest first."""
+        talk = await self.open()
+        question = RunsQuestion(
+            pipeline=pipeline, experiment=experiment, state=state, limit=limit, before=before
+        )
+        return (await talk.ask("runs", question, RunsAnswer, "scheduler")).runs
+
+    async def run(self, run: str, *, steps: bool = True) -> RunView:
+        """Return a run by id or unique prefix, with all its steps."""
+        talk = await self.open()
+        view = await self._run_page(talk, RunQuestion(run=run, steps=steps))
+        pages = [view.steps]
+        while steps and sum(map(len, pages)) < view.steps_total and pages[-1]:
+            first = sum(map(len, pages))
+            page = await self._run_page(talk, RunQuestion(run=view.run, first=first))
+            pages.append(page.steps)
+        return msgspec.structs.replace(view, steps=tuple(step for page in pages for step in page))
+
+    async def _run_page(self, talk: Conversation, question: RunQuestion) -> RunView:
+        """Ask once, or for some seconds when the run is so young that it may not be known yet."""
+        deadline = time.monotonic() + FRESH_WAIT_S
+        while True:
+            try:
+                return await talk.ask("run", question, RunView, "scheduler")
+            except Refused as error:
+                young = is_run_id(question.run) and (
+                    abs(time.time() - run_time(question.run)) < FRESH_S  # type: ignore[arg-type]
+                )
+                if not young or "NOT_FOUND" not in error.code or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
+
+    async def full_id(self, run: str, *, check: bool = False) -> str:
+        """Return the run id that a unique prefix means; `check` also asks whether a whole id exists."""
+        if is_run_id(run) and not check:
+            return run
+        return (await self.run(run, steps=False)).run
+
+    async def why(self, run: str, step: str) -> WhyAnswer:
+        """Return why a step was reused or not: its fingerprint's parts, old and new."""
+        talk = await self.open()
+        question = WhyQuestion(run=await self.full_id(run), step=step)
+        return await talk.ask("why", question, WhyAnswer, "scheduler")
+
+    async def pipelines(self, name: str = "") -> tuple[PipelineView, ...]:
+        """Return registered pipelines, or all versions of one."""
+        talk = await self.open()
+        command = PipelineCommand(name=name)
+        return (await talk.ask("pipeline.list", command, PipelinesAnswer, "planner")).pipelines
+
+    async def pipeline(self, name: str) -> PipelineView:
+        """Return a registered pipeline, "n" or "n@v", with its definition when it fits a message."""
+        talk = await self.open()
+        return await talk.ask("pipeline.show", PipelineCommand(name=name), PipelineView, "planner")
+
+    # -- following ----------------------------------------------------------------------------------
+
+    async def events(
+        self, run: str = "", *, since: int | None = 0, live: bool = True
+    ) -> AsyncIterator[Seen]:
+        """Iterate over events in order: of a run until its end, or of everything, for ever.
+
+        `since` is a stream sequence to continue after; None begins now. `live` false ends with what
+        is stored.
+        """
+        talk = await self.open()
+        names = talk.names
+        subject = names.run_events(await self.full_id(run)) if run else names.events()
+        stream = talk.followed(
+            "events", [subject], after=since or 0, new_only=since is None, live=live
+        )
+        async for stored in stream:
+            seen = seen_of(stored)
+            yield seen
+            if run and seen.noun == "run" and seen.what in RUN_ENDS:
+                break
+
+    async def logs(
+        self, run: str, step: str = "*", *, live: bool = True, latest: bool = False
+    ) -> AsyncIterator[Chunk]:
+        """Iterate over what steps of a run wrote, in order of arrival; never ends while `live`.
+
+        `latest` begins with only the newest chunk of each stream (for views that show last lines).
+        """
+        talk = await self.open()
+        subject = talk.names.logs(await self.full_id(run), step)
+        async for stored in talk.followed("logs", [subject], last_per_subject=latest, live=live):
+            yield chunk_of(stored)
+
+    async def wait(self, run: str, timeout_s: float | None = None) -> RunView:
+        """Return the run once it has ended.
+
+        Raises:
+            Transient: E_WAIT_TIMEOUT.
+        """
+        full = await self.full_id(run)
+
+        async def ended() -> None:
+            async for _ in self.events(full):
+                pass
+
+        try:
+            await asyncio.wait_for(ended(), timeout_s)
+        except TimeoutError as error:
+            raise Transient(
+                f"run {full} has not ended within {timeout_s:g} s",
+                code="E_WAIT_TIMEOUT",
+                where=full,
+                hint=f"it goes on; come back with `penstock run watch {full}`",
+            ) from error
+        return await self._settled(full)
+
+    async def _settled(self, run: str) -> RunView:
+        """Return the run's view once it has caught up with the last event that was seen."""
+        view = await self.run(run)
+        deadline = time.monotonic() + FRESH_WAIT_S
+        while view.state in ("queued", "running") and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+            view = await self.run(run)
+        return view
+
+    # -- files --------------------------------------------------------------------------------------
+
+    async def download(
+        self, run: str, folder: Path, *, step: str = "", output: str = ""
+    ) -> list[Path]:
+        """Fetch outputs below `folder` and return the folders written.
+
+        All of the run: `folder/<step>/<output>`; one step: `folder/<output>`; one output: `folder`.
+
+        Raises:
+            NotFound: E_NOT_FOUND, no such step or output.
+        """
+        view = await self.run(run)
+        wanted: list[tuple[str, Path]] = []
+        steps = [s for s in view.steps if not step or s.step == step]
+        if step and not steps:
+            raise not_found("step", step, view.run, [s.step for s in view.steps])
+        for item in steps:
+            base = folder if step else folder / item.step
+            wanted += [
+                (tree.digest, base if step and output else base / name)
+                for name, tree in item.outputs.items()
+                if not output or name == output
+            ]
+        if not step and output and output in view.outputs:
+            wanted = [(view.outputs[output].digest, folder)]
+        if output and not wanted:
+            known = [name for s in steps for name in s.outputs]
+            raise not_found("output", output, view.run, known)
+        for digest, into in wanted:
+            await self.trees.fetch(digest, into)
+        return [into for _, into in wanted]
+
+    # -- what a request is made of -------------------------------------------------------------------
+
+    async def _request(
+        self,
+        what: Submittable,
+        definition: Definition | None,
+        given: Mapping[str, Scalar | Path],
+        *,
+        storing: bool,
+    ) -> tuple[RunRequest, tuple[str, ...]]:
+        """Return the request for `what` and notes; `storing` moves the files it needs."""
+        if definition is not None:
+            check_known(given, definition.spec)
+            data = local_data(given, definition.spec)
+            found = await scanned_spec(definition)
+            if storing:
+                await store(found, self.trees)
+            parameters = {**given, **await stored_parameters(data, self.trees)}
+            raw = await spec_for_request(found.spec, self.trees)
+            return RunRequest(spec=raw, parameters=_scalars(parameters)), found.notes
+        declared = (await self.pipeline(str(what))).definition if given else None
+        parameters = dict(given)
+        if declared is not None:
+            check_known(given, declared)
+            parameters |= await stored_parameters(local_data(given, declared), self.trees)
+        return RunRequest(pipeline=str(what), parameters=_scalars(parameters)), ()
+
+    async def typed_parameters(
+        self, what: Submittable, given: Mapping[str, str]
+    ) -> dict[str, Scalar]:
+        """Return parameters given as text with the types that the pipeline declares."""
+        if not given:
+            return {}
+        definition = definition_of(what)
+        spec: PipelineSpec | None = (
+            definition.spec if definition else (await self.pipeline(str(what))).definition
+        )
+        return typed(given, spec)
+
+
+def definition_of(what: Submittable) -> Definition | None:
+    """Return what is to be submitted as a definition; None for the name of a registered pipeline."""
+    if isinstance(what, Definition):
+        return what
+    if isinstance(what, str | Path):
+        if isinstance(what, Path) or _FILE.search(what) or Path(what).is_file():
+            return read_pipeline(what)
+        return None
+    return what.definition()
+
+
+def who() -> str:
+    """Return user@host, for the record."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def not_found(kind: str, name: str, run: str, known: Sequence[str]) -> NotFound:
+    """Return the error for a step or output that a run does not have."""
+    from penstock.ids import did_you_mean
+
+    hint = did_you_mean(name, known) or (f"it has: {', '.join(known[:20])}" if known else "")
+    return NotFound(f"run {run} has no {kind} {name!r}", where=run, hint=hint)
+
+
+def _scalars(values: Mapping[str, Scalar | Path]) -> dict[str, Scalar]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+def _placed(error: PenstockError, definition: Definition | None) -> PenstockError:
+    """Return the planner's refusal at the line of the file that it is about."""
+    if definition is None:
+        return error
+    parts = re.split(r"[.\[\]]+", error.where)
+    while parts and parts[0] in ("", "request", "spec", "pipeline", definition.spec.name):
+        parts.pop(0)
+    if not parts or parts[0] not in ("steps", "jobs", "inputs", "outputs", "settings"):
+        return error
+    place = ("steps" if parts[0] == "jobs" else parts[0], *parts[1:])
+    where = definition.where(*place)
+    if where == ".".join(place):
+        return error
+    return type(error)(
+        error.message, code=error.code, where=f"{where} ({'.'.join(place)})", hint=error.hint
+    )
+
+
+__all__ = ["AsyncClient", "Composed", "Submittable", "definition_of", "who"]

@@ -1,0 +1,148 @@
+"""A pipeline as its author has it: the spec, and the local folders and files it speaks of.
+
+YAML files and Python objects both become a `Definition`; at submission its local references are
+stored as artifacts and their digests written into the spec.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from penstock.contracts.spec import Input, PipelineSpec, StepSpec
+from penstock.errors import Invalid
+from penstock.ids import did_you_mean
+
+_PARENT_JOB = re.compile(r"\$\{\{\s*parent\.jobs\.([^.}\s]+)\.")
+
+T = TypeVar("T")
+
+Place = tuple[str, ...]
+"""Keys from the root of the spec: ("steps", "train", "code")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A folder or file of this machine that stands at `place` of the spec.
+
+    Places: ("steps", step, "code") · ("steps", step, "inputs", name) · ("inputs", name).
+    """
+
+    place: Place
+    path: Path
+    hash_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A pipeline before its local files are stored. `notes` are worth a line on the terminal each."""
+
+    spec: PipelineSpec
+    locals: tuple[Local, ...] = ()
+    notes: tuple[str, ...] = ()
+    root: Path | None = None
+    """The folder that relative paths start from; git is asked there."""
+    places: Mapping[Place, str] = field(default_factory=dict)
+    """Place → file:line:column of the key, as far as known."""
+
+    def where(self, *place: str) -> str:
+        """Return where a place of the spec was written, or its dotted name."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self.places:
+                return self.places[place[:length]]
+        return ".".join(place)
+
+
+def tidied(value: T) -> T:
+    """Return a message whose fields that equal their defaults are the defaults, so its bytes are canonical.
+
+    msgspec leaves out a field when it *is* its default, not when it merely equals it.
+    """
+    if isinstance(value, msgspec.Struct):
+        changed: dict[str, object] = {}
+        for field_ in msgspec.structs.fields(value):
+            item = getattr(value, field_.name)
+            tidy = tidied(item)
+            if field_.default is not msgspec.NODEFAULT and tidy == field_.default:
+                tidy = field_.default
+            if tidy is not item:
+                changed[field_.name] = tidy
+        return msgspec.structs.replace(value, **changed) if changed else value
+    if isinstance(value, dict):
+        return type(value)((key, tidied(item)) for key, item in value.items())
+    return value
+
+
+def checked(definition: Definition) -> Definition:
+    """Return the definition, its spec tidied, if its steps and references make a graph.
+
+    Raises:
+        Invalid: E_EMPTY (no steps), E_REF (unknown step) or E_CYCLE.
+    """
+    spec = tidied(definition.spec)
+    if not spec.steps:
+        raise Invalid("no steps", code="E_EMPTY", where=definition.where("steps"))
+    graph: dict[str, set[str]] = {}
+    for name, step in spec.steps.items():
+        graph[name] = set()
+        for place, needed in needs_of(step):
+            if needed not in spec.steps or needed == name:
+                known = [other for other in spec.steps if other != name]
+                raise Invalid(
+                    f"step {name!r} needs {needed!r}, which is "
+                    + ("itself" if needed == name else "no step of this pipeline"),
+                    code="E_REF",
+                    where=definition.where("steps", name, *place),
+                    hint=did_you_mean(needed, known) or f"known: {', '.join(known[:10])}",
+                )
+            graph[name].add(needed)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        steps = list(reversed(error.args[1]))
+        raise Invalid(
+            " -> ".join(steps), code="E_CYCLE", where=definition.where("steps", steps[0])
+        ) from error
+    return replace(definition, spec=spec)
+
+
+def needs_of(step: StepSpec) -> Iterable[tuple[Place, str]]:
+    """Return (place inside the step, step needed) for explicit needs and for data."""
+    for needed in step.needs:
+        yield ("needs",), needed
+    for name, value in step.inputs.items():
+        text = value.path if isinstance(value, Input) else value
+        if isinstance(text, str):
+            for match in _PARENT_JOB.finditer(text):
+                yield ("inputs", name), match.group(1)
+
+
+def with_artifacts(spec: PipelineSpec, stored: Mapping[Place, str]) -> PipelineSpec:
+    """Return the spec with `artifact:<digest>` at every place of `stored` (values: the text to put).
+
+    A place ("steps", s, "hash_digest") takes a bare digest.
+    """
+    inputs = dict(spec.inputs)
+    steps = dict(spec.steps)
+    for place, text in stored.items():
+        match place:
+            case ("inputs", name):
+                inputs[name] = _with_path(inputs[name], text)
+            case ("steps", step, "inputs", name):
+                values = dict(steps[step].inputs)
+                values[name] = _with_path(values[name], text)
+                steps[step] = msgspec.structs.replace(steps[step], inputs=values)
+            case ("steps", step, "code" | "hash_digest" as what):
+                steps[step] = msgspec.structs.replace(steps[step], **{what: text})
+            case _:
+                raise AssertionError(place)
+    return msgspec.structs.replace(spec, inputs=inputs, steps=steps)
+
+
+def _with_path(value: object, text: str) -> Input:
+    assert isinstance(value, Input), value  # noqa: S101 - whoever made the Local put an Input there
+    return msgspec.structs.replace(value, path=text)

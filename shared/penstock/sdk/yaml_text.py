@@ -1,0 +1,243 @@
+"""YAML as people write it, read strictly: YAML 1.1 as Azure ML's client reads it, minus what surprises.
+
+Refused, each with file, line and column: more than 1 MiB, aliases, custom tags, repeated keys, two
+documents, deep nesting, tabs, and numbers in spellings that mean something else (017, 12:30:45).
+Parsing goes event by event, so no document can exhaust the stack. Keys are kept as they are spelled
+(`on:` is the text "on"); dates stay texts.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import yaml
+
+from penstock.errors import Invalid
+from penstock.units import MIB
+
+BYTES_MAX = 1 * MIB
+NESTING_MAX = 64
+
+Path = tuple[str, ...]
+"""A place in a document: keys from the root; items of lists by number."""
+
+_CORE = "tag:yaml.org,2002:"
+_PLAIN_TAGS = {f"{_CORE}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_resolver: Any = yaml.resolver.Resolver()
+_constructor: Any = yaml.constructor.SafeConstructor()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A read document: plain data, and where each key stands (line and column from 1)."""
+
+    value: Any
+    file: str
+    places: Mapping[Path, tuple[int, int]]
+    texts: Mapping[Path, str]
+    """Unquoted values that were not read as text, as they are spelled."""
+
+    def where(self, *path: str) -> str:
+        """Return `file:line:column` of a key, or of the nearest key around it."""
+        for length in range(len(path), -1, -1):
+            place = self.places.get(path[:length])
+            if place is not None:
+                return f"{self.file}:{place[0]}:{place[1]}"
+        return self.file
+
+
+def document_of(data: bytes, file: str) -> Document:
+    """Return the one document in `data`; `file` is its name in errors.
+
+    Raises:
+        Invalid: E_TOO_LARGE, E_EMPTY, E_YAML, E_YAML_ALIAS, E_YAML_TAG, E_YAML_MULTI, E_DUPLICATE_KEY
+            or E_TYPE (a number in a misleading spelling).
+    """
+    if len(data) > BYTES_MAX:
+        raise Invalid(f"{len(data):,} bytes; allowed: 1 MiB", code="E_TOO_LARGE", where=file)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"not UTF-8 at byte {error.start}", code="E_YAML", where=file) from error
+    builder = _Builder(file)
+    try:
+        for event in _events(text):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, file, text) from error
+    except yaml.reader.ReaderError as error:
+        raise Invalid(
+            f"character #x{ord(error.character):04x} is not allowed"
+            if isinstance(error.character, str)
+            else str(error.reason),
+            code="E_YAML",
+            where=f"{file}:{text.count(chr(10), 0, error.position) + 1}",
+        ) from error
+    if not builder.documents:
+        raise Invalid("no content", code="E_EMPTY", where=file)
+    return Document(builder.root, file, builder.places, builder.texts)
+
+
+def _events(text: str) -> Iterator[Any]:
+    events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
+    return events
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, file: str, text: str) -> Invalid:
+    mark = error.problem_mark or error.context_mark
+    problem = str(error.problem or error.context or "not YAML")
+    where = file
+    if mark is not None:
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}"
+        lines = text.splitlines()
+        if mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
+            return Invalid("a tab", code="E_YAML", where=where, hint="indent with blanks")
+    return Invalid(problem, code="E_YAML", where=where)
+
+
+class _Frame:
+    """A mapping or list being filled; `key` is the mapping's key whose value comes next."""
+
+    __slots__ = ("key", "path", "value")
+
+    def __init__(self, value: dict[str, Any] | list[Any], path: Path) -> None:
+        self.value = value
+        self.path = path
+        self.key: str | None = None
+
+
+class _Builder:
+    """Builds plain data from parser events without recursion."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.root: Any = None
+        self.documents = 0
+        self.places: dict[Path, tuple[int, int]] = {}
+        self.texts: dict[Path, str] = {}
+        self.frames: list[_Frame] = []
+
+    def take(self, event: Any) -> None:
+        match event:
+            case yaml.DocumentStartEvent():
+                self.documents += 1
+                if self.documents > 1:
+                    raise self.refusal(event, "E_YAML_MULTI", "a second document; allowed: one")
+            case yaml.AliasEvent():
+                raise self.refusal(
+                    event,
+                    "E_YAML_ALIAS",
+                    f"alias *{event.anchor}; aliases are not allowed",
+                    "write the value out",
+                )
+            case yaml.ScalarEvent():
+                self.take_scalar(event)
+            case yaml.MappingStartEvent():
+                self.open(event, {})
+            case yaml.SequenceStartEvent():
+                self.open(event, [])
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self.frames.pop()
+            case _:
+                pass  # stream and document borders
+
+    def open(self, event: Any, value: dict[str, Any] | list[Any]) -> None:
+        self.check_tag(event)
+        if len(self.frames) >= NESTING_MAX:
+            raise self.refusal(event, "E_YAML", f"nesting over {NESTING_MAX}")
+        path = self.add(event, value)
+        self.frames.append(_Frame(value, path))
+
+    def take_scalar(self, event: Any) -> None:
+        self.check_tag(event)
+        frame = self.frames[-1] if self.frames else None
+        if frame is not None and isinstance(frame.value, dict) and frame.key is None:
+            self.take_key(frame, event)
+            return
+        value = self.value_of(event)
+        path = self.add(event, value)
+        if event.style is None and not isinstance(value, str):
+            self.texts[path] = event.value
+
+    def take_key(self, frame: _Frame, event: Any) -> None:
+        key = event.value
+        if key == "<<" and event.style is None:
+            raise self.refusal(event, "E_YAML", "merge keys are not allowed", "write the keys out")
+        if key in frame.value:
+            place = ".".join((*frame.path, key))
+            raise self.refusal(event, "E_DUPLICATE_KEY", f"key {place!r} occurs twice")
+        frame.key = key
+        self.places[(*frame.path, key)] = _position(event)
+
+    def add(self, event: Any, value: Any) -> Path:
+        """Put a value where it belongs and return its place."""
+        if not self.frames:
+            self.root = value
+            self.places[()] = _position(event)
+            return ()
+        frame = self.frames[-1]
+        if isinstance(frame.value, list):
+            path = (*frame.path, str(len(frame.value)))
+            frame.value.append(value)
+            self.places[path] = _position(event)
+            return path
+        if frame.key is None:
+            raise self.refusal(event, "E_YAML", "a key must be a text")
+        path = (*frame.path, frame.key)
+        frame.value[frame.key] = value
+        frame.key = None
+        return path
+
+    def value_of(self, event: Any) -> Any:
+        """Return a scalar as YAML 1.1 means it."""
+        tag = event.tag
+        if tag is None or tag == "!":
+            implicit = (event.implicit[0], False) if tag is None else (False, True)
+            tag = _resolver.resolve(yaml.ScalarNode, event.value, implicit)
+        node = yaml.ScalarNode(tag, event.value)
+        try:
+            if tag == f"{_CORE}int":
+                return self.integer(event, _constructor.construct_yaml_int(node))
+            if tag == f"{_CORE}float":
+                return self.real(event, _constructor.construct_yaml_float(node))
+            if tag == f"{_CORE}bool":
+                return bool(_constructor.construct_yaml_bool(node))
+        except (ValueError, KeyError) as error:
+            raise self.refusal(event, "E_TYPE", f"{event.value!r} is not a {tag}") from error
+        return None if tag == f"{_CORE}null" else event.value
+
+    def integer(self, event: Any, value: int) -> int:
+        digits = event.value.lstrip("+-")
+        if ":" in digits or (digits[0] == "0" and digits[1:2].isdigit()):
+            raise self.misleading(event, value)
+        if value.bit_length() > 63:  # noqa: PLR2004 - what every reader of JSON can hold
+            raise self.refusal(event, "E_NUMBER", f"{event.value[:40]} is out of range")
+        return value
+
+    def real(self, event: Any, value: float) -> float:
+        if ":" in event.value:
+            raise self.misleading(event, value)
+        if not isfinite(value):
+            raise self.refusal(event, "E_NUMBER", f"{event.value} is not a number here")
+        return value
+
+    def misleading(self, event: Any, value: float) -> Invalid:
+        return self.refusal(
+            event, "E_TYPE", f"{event.value} is read as {value}", "quote this value"
+        )
+
+    def check_tag(self, event: Any) -> None:
+        tag = event.tag
+        if tag is not None and tag != "!" and tag not in _PLAIN_TAGS:
+            shown = tag.replace(_CORE, "!!")[:60]
+            raise self.refusal(event, "E_YAML_TAG", f"tag {shown}; tags are not allowed")
+
+    def refusal(self, event: Any, code: str, message: str, hint: str = "") -> Invalid:
+        line, column = _position(event)
+        return Invalid(message, code=code, where=f"{self.file}:{line}:{column}", hint=hint)
+
+
+def _position(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
