@@ -53,6 +53,10 @@ class Waiting(Protocol):
         """Learn that none will come."""
         ...
 
+    def lost(self) -> None:
+        """Learn that the connection was lost, and the reply with it."""
+        ...
+
 
 class Listener:
     """A subscription that outlives the client it was made on."""
@@ -114,7 +118,6 @@ class Connection:
         self.closing = False
         self.listeners: set[Listener] = set()
         self.mailbox: dict[str, Waiting] = {}
-        self.on_lost: list[Callable[[], None]] = []
         self.on_found: list[Callable[[], Awaitable[None]]] = []
         self.denied: dict[tuple[str, str], NotAllowed] = {}
         self.address = ""
@@ -354,8 +357,8 @@ class Connection:
             return
         self.connected.clear()
         log.info("the bus is lost", extra={"bus": self.address})
-        for tell in self.on_lost:
-            tell()
+        for waiting in list(self.mailbox.values()):
+            waiting.lost()
         self.spawn(self._reconnect(client))
 
     async def _reconnect(self, old: Client) -> None:

@@ -10,7 +10,7 @@ from penstock.bus.nats.connection import Connection, log
 from penstock.bus.nats.pulling import PIN_ID, Pull
 from penstock.bus.nats.requests import api_or_refused
 from penstock.bus.nats.streams import NANOSECONDS, PRIORITY_GROUP, ensure_consumer
-from penstock.errors import PenstockError
+from penstock.errors import NotAllowed, PenstockError
 
 EXPIRES_S = 30.0
 HEARTBEAT_S = 5.0
@@ -18,6 +18,7 @@ PINNED_EXPIRES_S = 5.0
 PINNED_HEARTBEAT_S = 1.5
 FAILED_PAUSE_S = 1.0
 ELECTION_PAUSE_S = 0.5
+PIN_RENEWALS_PER_TTL = 2.5
 
 
 class Place:
@@ -39,6 +40,16 @@ class Place:
         self.pending = int(tokens[first + 4])
 
 
+def stored_headers(message: Msg) -> dict[str, str]:
+    """Return the headers as they were stored, without what belongs to this delivery."""
+    headers = message.headers
+    if not headers:
+        return {}
+    if PIN_ID in headers:
+        headers = {name: value for name, value in headers.items() if name != PIN_ID}
+    return headers
+
+
 class NatsDelivery:
     """A message on loan."""
 
@@ -49,7 +60,7 @@ class NatsDelivery:
         self._reply = message.reply
         self._place = place = Place(message.reply)
         self._message = Stored(
-            message.subject, message.data, place.sequence, place.at, message.headers or {}
+            message.subject, message.data, place.sequence, place.at, stored_headers(message)
         )
 
     @property
@@ -109,13 +120,16 @@ class NatsConsumption:
             grouped=spec.pinned,
             restore=self._restore,
         )
-        self._worker: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Ensure the consumer and begin."""
-        await ensure_consumer(self.connection, self.spec)
+        """Ensure the consumer and begin. Whoever may only pull relies on others to have made it."""
+        with contextlib.suppress(NotAllowed):
+            await ensure_consumer(self.connection, self.spec)
         await self.pull.start()
-        self._worker = self.connection.spawn(self._work())
+        self._tasks = [self.connection.spawn(self._work())]
+        if self.spec.pinned:
+            self._tasks.append(self.connection.spawn(self._renew_pin()))
 
     def allow(self, slots: int) -> None:
         """Set how many more deliveries may be on loan from now on."""
@@ -125,9 +139,11 @@ class NatsConsumption:
         """Stop pulling. A pinned member gives its place to the next at once."""
         pinned = self.pull.pin
         await self.pull.close()
-        if self._worker is not None and self._worker is not asyncio.current_task():
-            self._worker.cancel()
-            await asyncio.wait({self._worker})
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         for message in self.pull.buffered:  # nobody looked at these
             await NatsDelivery(self.connection, message).nak()
         self.pull.buffered.clear()
@@ -138,8 +154,19 @@ class NatsConsumption:
                 await api_or_refused(self.connection, verb, body, self.spec.name, timeout_s=1)
 
     async def _restore(self) -> str:
-        await ensure_consumer(self.connection, self.spec)
+        with contextlib.suppress(NotAllowed):
+            await ensure_consumer(self.connection, self.spec)
         return self.spec.name
+
+    async def _renew_pin(self) -> None:
+        """Pull often enough that the server does not think the pinned member dead.
+
+        The server counts only new pull requests of the pinned member, not waiting ones (seen with
+        2.15.1: an idle member whose pulls last longer than the time to live loses its pin).
+        """
+        while True:
+            await asyncio.sleep(self.spec.pinned_ttl_s / PIN_RENEWALS_PER_TTL)
+            await self.pull.renew_pin()
 
     async def _work(self) -> None:
         pull = self.pull

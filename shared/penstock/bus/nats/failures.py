@@ -11,8 +11,9 @@ STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 STREAM_NAME_IN_USE = 10058
 MESSAGE_TOO_LARGE = 10054
+TOO_MANY_REQUESTS = 10167
 _FULL = frozenset({10023, 10028, 10047, 10122})
-_AWAY = frozenset({10008, 10039, 10076, 10074})
+_AWAY = frozenset({10008, 10039, 10074, 10076, TOO_MANY_REQUESTS})
 _PER_SUBJECT = "per subject"
 _DENIED = re.compile(
     r"permissions violation for (publish|subscription)(?: with reply of)? to \"([^\"]*)\""

@@ -11,8 +11,8 @@ from typing import Any
 
 from penstock.bus import OnElected, OnStored, Stored
 from penstock.bus.nats.connection import Connection, log
-from penstock.bus.nats.consuming import Place
-from penstock.bus.nats.pulling import PIN_ID, Pull
+from penstock.bus.nats.consuming import Place, stored_headers
+from penstock.bus.nats.pulling import Pull
 from penstock.bus.nats.requests import Refusal, api, api_or_refused
 from penstock.bus.nats.streams import NANOSECONDS, filters, stream_state
 from penstock.errors import PenstockError
@@ -149,7 +149,7 @@ class Reader:
                         message.data,
                         place.sequence,
                         place.at,
-                        _plain(message.headers),
+                        stored_headers(message),
                     )
                     await self._hand_over(stored)
                 self.position = place.sequence
@@ -188,13 +188,6 @@ class Reader:
             return
         if not info.get("num_pending", 0) and not pull.buffered:
             await self._caught_up()
-
-
-def _plain(headers: dict[str, str] | None) -> dict[str, str]:
-    if not headers:
-        return {}
-    headers.pop(PIN_ID, None)
-    return headers
 
 
 async def follow(

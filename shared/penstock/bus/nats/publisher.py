@@ -17,6 +17,7 @@ from penstock.bus.nats.connection import Connection
 from penstock.bus.nats.failures import (
     CHECKED_WRITE_IN_PROCESS,
     STREAM_NOT_FOUND,
+    TOO_MANY_REQUESTS,
     no_stream,
     refusal,
     unknown,
@@ -28,11 +29,13 @@ EXPECT_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 STATUS = "Status"
 NO_RESPONDERS = "503"
 
-WAITING_MAX = 32_768
+WAITING_MAX = 8192
+"""Below the 10,000 messages that a stream takes in before it answers 429."""
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 RESEND_S = 2.0
 TICK_S = 0.25
-CHECKED_WRITE_TRIES_MAX = 20
+_UNDECIDED = frozenset({CHECKED_WRITE_IN_PROCESS, TOO_MANY_REQUESTS})
+_UNDECIDED_SENDS_MAX = 20
 
 
 class ApiError(msgspec.Struct):
@@ -101,12 +104,12 @@ class Entry:
             self.fail(no_stream(self.subject))
             return
         if (
-            ack.error.err_code == CHECKED_WRITE_IN_PROCESS
-            and self.sends < CHECKED_WRITE_TRIES_MAX
+            ack.error.err_code in _UNDECIDED
+            and self.sends < _UNDECIDED_SENDS_MAX
             and self.publisher.loop.time() < self.deadline
         ):
-            # Replicated streams answer so while another checked write on the subject is on its
-            # way; nothing was decided yet.
+            # Nothing was decided: a replicated stream has another checked write on the subject
+            # under way, or too many messages wait at the stream.
             self.publisher.later(0.005 * self.sends, self)
             return
         error = refusal(ack.error.err_code, ack.error.description, self.subject)
@@ -114,6 +117,11 @@ class Entry:
             self.publisher.doubt(self, ack.stream, error)
             return
         self.fail(error)
+
+    def lost(self) -> None:
+        """Wait on if the message may be sent again; otherwise its outcome stays unknown."""
+        if self.sends and not self.repeatable:
+            self.fail(unknown(self.subject, "the connection was lost before the answer"))
 
     def resolve(self, appended: Appended) -> None:
         """Hand over the result."""
@@ -140,7 +148,6 @@ class Publisher:
         self.waiting_bytes = 0
         self._queue: deque[Future[None]] = deque()
         connection.on_found.append(self._resend_all)
-        connection.on_lost.append(self._lost)
         connection.spawn(self._watch())
 
     async def append(
@@ -245,11 +252,6 @@ class Publisher:
         turn: Future[None] = self.loop.create_future()
         self._queue.append(turn)
         await turn
-
-    def _lost(self) -> None:
-        for entry in list(self.waiting.values()):
-            if entry.sends and not entry.repeatable:
-                entry.fail(unknown(entry.subject, "the connection was lost before the answer"))
 
     async def _resend_all(self) -> None:
         for entry in list(self.waiting.values()):

@@ -24,6 +24,7 @@ PIN_ID = "Nats-Pin-Id"
 PENDING_MESSAGES = "Nats-Pending-Messages"
 MISSED_HEARTBEATS_MAX = 3
 LOST_PAUSE_S = 0.2
+LOST_PAUSE_S_MAX = 5.0
 
 
 class Pull:
@@ -127,8 +128,13 @@ class Pull:
     def _verb(self) -> str:
         return f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}"
 
-    async def _ask(self) -> None:
-        wanted = self._wanted()
+    async def renew_pin(self) -> None:
+        """Ask for one message more, only to say that the pinned member is alive."""
+        if self.pin:
+            await self._ask(1)
+
+    async def _ask(self, wanted: int = 0) -> None:
+        wanted = wanted or self._wanted()
         if wanted <= 0 or self.closed or not self.connection.connected.is_set():
             return
         body: dict[str, Any] = {
@@ -192,6 +198,7 @@ class Pull:
 
     async def _keep(self) -> None:
         """Ask again whenever something ended, and start anew after silence."""
+        pause_s = LOST_PAUSE_S
         while not self.closed:
             silence_s = MISSED_HEARTBEATS_MAX * self.heartbeat_s
             left_s = self._heard_at + silence_s - self._loop.time()
@@ -215,9 +222,12 @@ class Pull:
                     await self._ask()
             except PenstockError as error:
                 log.warning("cannot pull %s/%s: %s", self.stream, self.consumer, error)
-                await asyncio.sleep(LOST_PAUSE_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, LOST_PAUSE_S_MAX)
                 self._void = True
                 self._attention.set()
+            else:
+                pause_s = LOST_PAUSE_S
 
     async def _restored(self) -> None:
         """Make the consumer again, in case that is why nobody answers."""

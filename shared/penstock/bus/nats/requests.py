@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from penstock.bus import Headers
 from penstock.bus.nats.connection import Connection
-from penstock.bus.nats.failures import refusal
+from penstock.bus.nats.failures import refusal, unknown
 from penstock.bus.nats.publisher import NO_RESPONDERS, STATUS, ApiError
 from penstock.errors import BusUnavailable, NotFound, PenstockError, Transient
 
@@ -42,6 +42,10 @@ class Question:
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()
+
+    def lost(self) -> None:
+        """Learn that the connection was lost."""
+        self.fail(unknown(self.subject, "the connection was lost before the answer"))
 
     def leave(self) -> None:
         """Close the place in the mailbox."""

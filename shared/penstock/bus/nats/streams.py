@@ -4,6 +4,8 @@ The API is strict: an unknown field is an error, so this is written out and not 
 which lacks the newest fields (ADR-42, ADR-51, ADR-56).
 """
 
+import asyncio
+import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,11 +21,20 @@ from penstock.bus.nats.failures import (
     refusal,
 )
 from penstock.bus.nats.publisher import STATUS
-from penstock.bus.nats.requests import Refusal, answered, api, api_or_refused, asked
-from penstock.errors import Invalid, NotFound
+from penstock.bus.nats.requests import (
+    API_WAIT_S,
+    ATTEMPT_WAIT_S,
+    Refusal,
+    answered,
+    api,
+    api_or_refused,
+    asked,
+)
+from penstock.errors import BusUnavailable, Invalid, NotFound
 
 NANOSECONDS = 1_000_000_000
 PRIORITY_GROUP = "s"
+QUESTIONS_MAX = 1024
 _NO_MESSAGE = 10037
 _INFORMATIVE = frozenset({"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"})
 
@@ -196,20 +207,31 @@ async def last(connection: Connection, stream: str, subject: str) -> Stored | No
 async def last_many(
     connection: Connection, stream: str, subjects: Sequence[str]
 ) -> list[Stored | None]:
-    """Return the last messages on many subjects: every question is out before the first answer."""
-    await connection.found(5)
-    questions = []
-    for subject in subjects:
-        verb, body = _direct(stream, subject)
-        questions.append(await asked(connection, verb, body))
-    found: list[Stored | None] = []
-    for question, subject in zip(questions, subjects, strict=True):
+    """Return the last messages on many subjects; reading may be repeated, so it is, in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + API_WAIT_S
+    while True:
         try:
-            message = await answered(question, 5)
-        except NotFound:  # no direct get on this stream, or no such stream
-            found.append(await _last_slowly(connection, stream, subject))
-            continue
-        found.append(_direct_answer(message))
+            await connection.found(max(deadline - loop.time(), 0.01))
+            return await _last_many(connection, stream, subjects)
+        except BusUnavailable as error:
+            if error.code == "E_NO_STREAM" or loop.time() >= deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def _last_many(
+    connection: Connection, stream: str, subjects: Sequence[str]
+) -> list[Stored | None]:
+    found: list[Stored | None] = []
+    for begin in range(0, len(subjects), QUESTIONS_MAX):
+        part = subjects[begin : begin + QUESTIONS_MAX]
+        questions = [await asked(connection, *_direct(stream, subject)) for subject in part]
+        for question, subject in zip(questions, part, strict=True):
+            try:
+                found.append(_direct_answer(await answered(question, ATTEMPT_WAIT_S)))
+            except NotFound:  # no direct get on this stream, or no such stream
+                found.append(await _last_slowly(connection, stream, subject))
     return found
 
 
@@ -236,8 +258,6 @@ def _direct_answer(message: Msg) -> Stored | None:
 
 
 async def _last_slowly(connection: Connection, stream: str, subject: str) -> Stored | None:
-    import base64
-
     try:
         answer = await api(connection, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
     except Refusal as error:
