@@ -1,0 +1,50 @@
+# Five tasks, from nothing but Python 3.11 or newer, git and make:
+#   make setup   make demo   make test   make check   make bench
+# Another interpreter: make setup PYTHON=python3.13
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: setup demo test check bench
+
+setup: $(VENV)/.project
+
+demo: setup
+	@$(BIN)/penstock demo demo
+
+test: setup
+	@$(BIN)/pytest -ra
+
+check: setup
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/pytest -q -m "not server and not docker and not slow"
+
+bench: setup
+	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+
+# -- the environment, made once and again only when what it is made from has changed ---------------
+
+$(VENV)/.project: $(VENV)/.requirements pyproject.toml
+	@echo "Installing penstock itself, editable …"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.requirements: requirements-dev.txt $(VENV)/.made
+	@echo "Installing what penstock needs into $(VENV), pinned and hashed (a minute or two) …"
+	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/.made:
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "There is no $(PYTHON). On Debian or Ubuntu: apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V). Another: make PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { echo "Making $(VENV) …"; $(PYTHON) -m venv --clear $(VENV); }
+	@touch $@
