@@ -1,6 +1,9 @@
-"""The trigger service: turns time into run requests, each tick exactly once.
+"""The trigger service: turns time into run requests, one run per tick.
 
-Consumes: `query.schedule.*`; the buckets `schedules` and `cursors`; ends of runs (overlap rules).
-Emits: run requests; `trigger.<name>.fired` and `.skipped` events.
-Remembers: a cursor per schedule.
+consumes  the buckets `schedules` and `cursors`, `query.schedule.*`, and `event.*.*.run.*` (to know
+          when the run before has ended)
+emits     `request.run`, `request.cancel`, `event.trigger.<name>.<what>`
+remembers one cursor per schedule, in the bucket `cursors`
+
+Any number of copies may run. APScheduler wakes each of them at the next due time; nothing is polled.
 """

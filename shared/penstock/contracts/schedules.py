@@ -33,11 +33,36 @@ class Schedule(Strict):
     priority: int = 0
     description: str = ""
     created_at: float = 0
+    """Set by the service, as are `revision` and `resumed_at`: nothing before it is due."""
     revision: int = 1
+    resumed_at: float = 0
+    """End of the last pause: firings of the paused time are nobody's."""
+
+
+class Firing(Message):
+    """One decided firing that is still to be carried out.
+
+    fire: ask for a run · skip: say why not · missed: say so of all firings after `after` up to `due`.
+    """
+
+    what: Literal["fire", "skip", "missed"]
+    due: float
+    key: str = ""
+    """The part of the idempotency key that names the tick."""
+    after: float = 0
+    count: int = 0
+    replace: bool = False
+    """Cancel the schedule's last run first (overlap: replace)."""
+    reason: str = ""
 
 
 class ScheduleState(Message):
-    """The cursor of a schedule: everything up to `last_due` is dealt with."""
+    """The cursor of a schedule: everything up to `last_due` is decided.
+
+    One compare-and-set both moves the cursor and records what was decided, so every tick has one
+    decision however many replicas judge it; `pending` is carried out in order, each entry
+    idempotently, and taken off by the next compare-and-set.
+    """
 
     name: str
     revision: int
@@ -45,6 +70,12 @@ class ScheduleState(Message):
     last_run: str = ""
     queued: tuple[float, ...] = ()
     """Firings that wait for the run before them (overlap: queue), oldest first."""
+    pending: tuple[Firing, ...] = ()
+    """Decided and not yet carried out, oldest first."""
+    definition: Schedule | None = None
+    """The schedule as it was when `pending` was decided; only while there is some."""
+    by: str = ""
+    """The replica that decided last; the others wait a while before they help."""
 
 
 class ScheduleView(Message):
@@ -56,6 +87,8 @@ class ScheduleView(Message):
     next_due: tuple[float, ...] = ()
     """The next five firings, seconds since 1970."""
     notes: tuple[str, ...] = ()
+    run: str = ""
+    """The run that `run-now` started."""
 
 
 class ScheduleCommand(Strict):
