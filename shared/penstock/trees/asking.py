@@ -21,7 +21,7 @@ from penstock.errors import (
 
 ASK_S = 30.0
 DELAY_S_MAX = 2.0
-_PASSING = frozenset({"E_STORE", "E_STORE_FULL", "E_TIMEOUT", "E_BUS", "E_CONFLICT", "E_TRANSIENT"})
+_PASSING = frozenset({"E_STORE", "E_STORE_FULL", "E_TIMEOUT", "E_BUS", "E_CONFLICT", "E_VERIFYING"})
 
 R = TypeVar("R")
 
@@ -63,6 +63,8 @@ class ArtifactService:
                 )
             except Transient as error:
                 failure = error
+                if error.code == "E_VERIFYING":  # it is at work: patience begins anew
+                    until, delay_s = loop.time() + self.patience_s, 0.05
             if loop.time() + delay_s > until:
                 raise failure
             await asyncio.sleep(delay_s)

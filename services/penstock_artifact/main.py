@@ -1,0 +1,60 @@
+"""Read settings, open adapters, serve; nothing else."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from penstock.blob.open import SHAPES, open_store
+from penstock.bus.topology import ensure
+from penstock.errors import Invalid, PenstockError, Transient
+from penstock.runtime.service import Context, run
+from penstock.runtime.settings import FILE_NAME, load, refuse_unknown_variables
+from penstock_artifact.settings import Settings
+from penstock_artifact.shell import Shell
+
+SERVICE = "artifact"
+PROBE_KEY = "tree/probe"
+
+
+def main(flags: Mapping[str, str]) -> int:
+    """Serve until told to stop; return the exit code."""
+    refuse_unknown_variables(os.environ, {SERVICE: Settings})
+    file = Path(os.environ.get("PENSTOCK_CONFIG") or FILE_NAME)
+    settings, _ = load(SERVICE, Settings, flags, os.environ, file)
+    if not settings.store:
+        raise Invalid(
+            "no object store is named", code="E_CONFIG", where="store", hint=f"--store {SHAPES}"
+        )
+    return run(SERVICE, settings, serve)
+
+
+async def serve(context: Context[Settings]) -> None:
+    """Answer requests until the process is told to stop."""
+    store = open_store(context.settings.store)
+    shell = Shell(
+        bus=context.bus,
+        names=context.names,
+        store=store,
+        log=context.log,
+        clock=context.clock,
+        grant_s=context.settings.grant_s,
+        store_patience_s=context.settings.store_patience_s,
+        verify_max=context.settings.verify_max,
+    )
+    try:
+        try:
+            await store.size(PROBE_KEY)
+        except Transient as error:  # it may come later; whoever asks meanwhile is told E_STORE
+            context.log.warning("the store does not answer", code=error.code, message=error.message)
+        await ensure(context.bus, context.names, ("artifacts", "events"))
+        service = await context.bus.serve(
+            "penstock-artifact", shell.endpoints(), metadata={"store": store.address}
+        )
+        context.ready()
+        await context.stopping.wait()
+        await service.close()
+        await shell.close()
+    finally:
+        with contextlib.suppress(PenstockError):
+            await store.close()
