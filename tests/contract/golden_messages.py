@@ -287,11 +287,22 @@ MESSAGES: dict[str, Message | Strict | object] = {
     ),
     "run.cancel": inbox.CancelRun(run=RUN, reason="wrong data", who="ada@lab"),
     "flight.follow": inbox.FollowFlight(
-        run=RUN, step="train", fingerprint=DIGEST, follower_run=RUN, follower_step="again"
+        run=RUN,
+        step="train",
+        fingerprint=DIGEST,
+        follower_run=RUN,
+        follower_step="again",
+        look=2,
     ),
     "flight.landed": inbox.FlightLanded(
-        run=RUN, step="again", fingerprint=DIGEST, leader_run=RUN, leader_step="train"
+        run=RUN,
+        step="again",
+        fingerprint=DIGEST,
+        leader_run=RUN,
+        leader_step="train",
+        look=2,
     ),
+    "partition.wake": inbox.Wake(partition=3),
     "timer.due": inbox.TimerDue(run=RUN, step="train", attempt=2, kind="retry"),
     "event.run": events.RunEvent(
         seq=1,
@@ -429,4 +440,8 @@ MESSAGES: dict[str, Message | Strict | object] = {
     ),
     "artifact.exist": artifacts.ExistRequest(digests=(DIGEST,)),
     "artifact.exist.answer": artifacts.ExistAnswer(digests=(DIGEST,)),
+    "artifact.problem": artifacts.Problem(error=requests.ErrorBody(code="E_X", message="no")),
+    "bucket.artifacts": artifacts.ArtifactRecord(
+        tree=TREE, owner="data/digits", at=2.5, owners=("data/digits", "snapshot")
+    ),
 }
