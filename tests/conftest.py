@@ -3,12 +3,14 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from penstock.bus.nats import NatsBus, connect
 from penstock.contracts.subjects import Subjects
 from penstock.testing.servers import NATS_BINARY, NatsServer, binary
+from penstock.testing.stores import MinioServer, WeedServer, minio_binary
 
 
 def needs_binary(name: str) -> None:
@@ -61,3 +63,43 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, which is a failure in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    """A MinIO server for the whole session. Tests that kill one start their own."""
+    needs_store(minio_binary(), "minio")
+    server = MinioServer(tmp_path_factory.mktemp("minio"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def weed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeedServer]:
+    """A SeaweedFS server for the whole session. Tests that kill one start their own."""
+    needs_store(binary("weed"), "weed")
+    server = WeedServer(tmp_path_factory.mktemp("weed"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def minio_url(minio_server: MinioServer) -> str:
+    """The URL of a bucket on MinIO that no other test has used."""
+    return minio_server.url(f"t{secrets.token_hex(6)}")
+
+
+@pytest.fixture
+def weed_url(weed_server: WeedServer) -> str:
+    """The URL of a bucket on SeaweedFS that no other test has used."""
+    return weed_server.url(f"t{secrets.token_hex(6)}")
+
+
+def needs_store(program: Path | None, name: str) -> None:
+    """Skip the test by name where a store's program is missing; in CI that is a failure."""
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
