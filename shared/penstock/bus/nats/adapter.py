@@ -20,11 +20,11 @@ from penstock.bus import (
     Stored,
     StreamSpec,
 )
+from penstock.bus.micro import Service
 from penstock.bus.nats import following, requests, streams
 from penstock.bus.nats.connection import Connection, Listener, log
 from penstock.bus.nats.consuming import NatsConsumption
 from penstock.bus.nats.publisher import Publisher
-from penstock.bus.nats.serving import Service
 
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"
@@ -89,15 +89,36 @@ class NatsSubscription:
             while self.waiting:
                 message = self.waiting.popleft()
                 try:
-                    await self.handler(
-                        Received(
-                            message.subject, message.data, message.headers or {}, message.reply
-                        )
-                    )
+                    await self.handler(received(message))
                 except Exception:
                     log.exception("a handler failed on %s", message.subject)
             self.arrived.clear()
             await self.arrived.wait()
+
+
+class NatsLine:
+    """A connection as a micro service sees it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.spawn = connection.spawn
+
+    async def listen(self, subject: str, receive: OnMessage, queue: str = "") -> Listener:
+        """Call `receive` for each message, at once."""
+
+        async def taken(message: Msg) -> None:
+            await receive(received(message))
+
+        return await self.connection.listen(subject, taken, queue)
+
+    async def send(self, subject: str, data: bytes, headers: Headers | None = None) -> None:
+        """Send and forget."""
+        await self.connection.send(subject, data, headers)
+
+
+def received(message: Msg) -> Received:
+    """Return nats-py's message as ours."""
+    return Received(message.subject, message.data, message.headers or {}, message.reply)
 
 
 class NatsBus:
@@ -136,8 +157,8 @@ class NatsBus:
         self, subject: str, data: bytes, headers: Headers | None = None, *, timeout_s: float = 5
     ) -> Received:
         """Send and return the first answer."""
-        message = await requests.request(self.connection, subject, data, headers, timeout_s)
-        return Received(message.subject, message.data, message.headers or {}, message.reply)
+        answer = await requests.request(self.connection, subject, data, headers, timeout_s)
+        return received(answer)
 
     async def subscribe(
         self, subject: str, handler: OnMessage, *, queue: str = ""
@@ -164,7 +185,7 @@ class NatsBus:
     ) -> Service:
         """Answer requests as a NATS micro service."""
         running = Service(
-            self.connection,
+            NatsLine(self.connection),
             service,
             endpoints,
             queue=queue,

@@ -13,8 +13,8 @@ import logging
 import random
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from nats import errors as library
@@ -159,10 +159,9 @@ class Connection:
             await listener.detach()
         await self._discard(self.client)
 
-    def spawn(self, work: "Awaitable[None]") -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that ends with this connection."""
-        task = asyncio.ensure_future(work)
-        assert isinstance(task, asyncio.Task)  # noqa: S101 - a coroutine becomes a task
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

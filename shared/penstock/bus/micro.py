@@ -1,24 +1,41 @@
-"""Micro services: endpoints with queue groups, found and counted with $SRV (ADR-32).
+"""Micro services for every adapter: endpoints with queue groups, found and counted with $SRV (ADR-32).
 
 nats-py's own handles one request after the other; here up to IN_FLIGHT_MAX run side by side.
 """
 
 import asyncio
+import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
-from nats.aio.msg import Msg
 
-from penstock.bus import OnMessage, Received
-from penstock.bus.nats.connection import Connection, Listener, log
+from penstock.bus import Headers, OnMessage, Received, Subscription
 from penstock.errors import PenstockError
+
+log = logging.getLogger("penstock.bus")
 
 IN_FLIGHT_MAX = 64
 _TYPE = "io.nats.micro.v1."
+
+
+class Line(Protocol):
+    """What a service needs of a connection."""
+
+    async def listen(self, subject: str, receive: OnMessage, queue: str = "") -> Subscription:
+        """Call `receive` for each message, at once."""
+        ...
+
+    async def send(self, subject: str, data: bytes, headers: Headers | None = None) -> None:
+        """Send and forget."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run something that ends with the connection."""
+        ...
 
 
 class Endpoint:
@@ -40,7 +57,7 @@ class Service:
 
     def __init__(
         self,
-        connection: Connection,
+        line: Line,
         name: str,
         endpoints: Mapping[str, OnMessage],
         *,
@@ -48,7 +65,7 @@ class Service:
         version: str,
         metadata: Mapping[str, str],
     ) -> None:
-        self.connection = connection
+        self.line = line
         self.name = name
         self.id = secrets.token_hex(11)
         self.version = version
@@ -60,7 +77,7 @@ class Service:
         ]
         self._free = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listeners: list[Listener] = []
+        self._listeners: list[Subscription] = []
 
     async def start(self) -> None:
         """Subscribe everything; active when this returns."""
@@ -68,7 +85,7 @@ class Service:
             for endpoint in self.endpoints:
                 receive = self._receiver(endpoint)
                 self._listeners.append(
-                    await self.connection.listen(endpoint.subject, receive, endpoint.queue)
+                    await self.line.listen(endpoint.subject, receive, endpoint.queue)
                 )
             for verb, answer in (
                 ("PING", self._ping),
@@ -77,9 +94,7 @@ class Service:
             ):
                 for suffix in ("", f".{self.name}", f".{self.name}.{self.id}"):
                     receive = self._discovery(answer)
-                    self._listeners.append(
-                        await self.connection.listen(f"$SRV.{verb}{suffix}", receive)
-                    )
+                    self._listeners.append(await self.line.listen(f"$SRV.{verb}{suffix}", receive))
         except PenstockError:
             await self.close()
             raise
@@ -95,21 +110,20 @@ class Service:
             for task in late:
                 task.cancel()
 
-    def _receiver(self, endpoint: Endpoint) -> Any:
-        async def receive(message: Msg) -> None:
+    def _receiver(self, endpoint: Endpoint) -> OnMessage:
+        async def receive(message: Received) -> None:
             await self._free.acquire()
-            task = self.connection.spawn(self._handle(endpoint, message))
+            task = self.line.spawn(self._handle(endpoint, message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
         return receive
 
-    async def _handle(self, endpoint: Endpoint, message: Msg) -> None:
+    async def _handle(self, endpoint: Endpoint, message: Received) -> None:
         began = time.perf_counter_ns()
         endpoint.requests += 1
-        received = Received(message.subject, message.data, message.headers or {}, message.reply)
         try:
-            await endpoint.handler(received)
+            await endpoint.handler(message)
         except Exception as error:
             endpoint.errors += 1
             endpoint.last_error = str(error)
@@ -118,7 +132,7 @@ class Service:
             endpoint.time_ns += time.perf_counter_ns() - began
             self._free.release()
 
-    async def _answer_error(self, message: Msg, error: Exception) -> None:
+    async def _answer_error(self, message: Received, error: Exception) -> None:
         if isinstance(error, PenstockError):
             known = error
         else:
@@ -138,12 +152,12 @@ class Service:
             "Nats-Service-Error": " ".join(known.message.split())[:500],
             "Nats-Service-Error-Code": known.code,
         }
-        await self.connection.send(message.reply, msgspec.json.encode(body), headers)
+        await self.line.send(message.reply, msgspec.json.encode(body), headers)
 
-    def _discovery(self, answer: Any) -> Any:
-        async def receive(message: Msg) -> None:
+    def _discovery(self, answer: Callable[[], dict[str, Any]]) -> OnMessage:
+        async def receive(message: Received) -> None:
             if message.reply:
-                await self.connection.send(message.reply, msgspec.json.encode(answer()))
+                await self.line.send(message.reply, msgspec.json.encode(answer()))
 
         return receive
 
