@@ -34,7 +34,7 @@ class Reference:
     name: str
     step: str = ""
     text: str = ""
-    """As written, with its braces."""
+    """Its plainest spelling, with braces: no blanks, no `.path`."""
     optional: bool = False
     """Inside `$[[…]]`: may be without a value."""
 
@@ -44,7 +44,7 @@ Segment = str | Reference
 
 @lru_cache(maxsize=65_536)
 def segments_of(text: str) -> tuple[Segment, ...]:
-    """Return a text as plain pieces and references, in order; joined they give the text again.
+    """Return a text as plain pieces and references, in order; joined they give the text in its plainest spelling.
 
     Raises:
         Invalid: E_EXPRESSION, without a place: an expression nobody knows, or braces left open.
@@ -110,7 +110,8 @@ def _reference(text: str, body: str, *, optional: bool) -> Reference:
     if found is None or not found[1] or (found[0] == "step_output" and not found[2]):
         raise Invalid(f"unknown expression {_shown(text)}; allowed: {_KNOWN}", code="E_EXPRESSION")
     scope, name, step = found
-    return Reference(scope=scope, name=name, step=step, text=text, optional=optional)
+    plain = OPEN + ".".join(parts[:-1] if parts[-1] == "path" and len(parts) > 2 else parts) + CLOSE  # noqa: PLR2004 - inputs.path is an input called path
+    return Reference(scope=scope, name=name, step=step, text=plain, optional=optional)
 
 
 def _plain(text: str) -> str:

@@ -54,7 +54,7 @@ def asked(steps: Sequence[PlannedStep], outlook: Outlook) -> list[Asked]:
         if step.name in outlook.forecasts:
             continue
         inputs = known_inputs(step, outlook.outputs)
-        if inputs is not None and _needs_are_reused(step, outlook):
+        if inputs is not None:
             parts = parts_of(step, inputs)
             questions.append(Asked(step.name, fingerprint(parts), parts))
     return questions
@@ -83,7 +83,8 @@ def completed(steps: Sequence[PlannedStep], outlook: Outlook) -> tuple[StepForec
     for step in steps:
         forecast = outlook.forecasts.get(step.name)
         if forecast is None:
-            open_needs = [n for n in step.needs if not _is_reused(n, outlook)]
+            makers = sorted({bound.step for bound in step.inputs.values() if bound.step})
+            open_needs = [name for name in makers if not _is_reused(name, outlook)]
             named = ", ".join(open_needs[:NAMED_MAX])
             more = f" and {len(open_needs) - NAMED_MAX} more" if len(open_needs) > NAMED_MAX else ""
             forecast = StepForecast(
@@ -127,11 +128,6 @@ def _obstacle(step: PlannedStep, reuse: Reuse, found: Found) -> Obstacle:
     if reuse != "use":
         return reuse
     return "gone" if found.gone else ""
-
-
-def _needs_are_reused(step: PlannedStep, outlook: Outlook) -> bool:
-    """Say whether everything before a step is settled; explicit needs hand over no data."""
-    return all(need in outlook.forecasts for need in step.needs)
 
 
 def _is_reused(name: str, outlook: Outlook) -> bool:

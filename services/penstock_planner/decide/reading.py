@@ -17,7 +17,7 @@ from penstock.contracts.spec import (
     spec_bytes,
 )
 from penstock.errors import Invalid
-from penstock.ids import checked_name, derived_id, digest_of, is_run_id
+from penstock.ids import checked_name, derived_id, digest_of, is_name, is_run_id
 from penstock.units import KIB
 from penstock_planner.decide.problems import nearest, shown
 from penstock_planner.decide.values import artifact_of
@@ -34,7 +34,14 @@ KINDS: Mapping[str, type[Request]] = {
     "rerun": RerunRequest,
 }
 
+UNKNOWN = "unknown"
+"""The pipeline of a request that names none that could be read."""
+
 T = TypeVar("T")
+
+
+class _Named(msgspec.Struct):
+    name: str = "unnamed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,26 @@ def pipeline_of(text: str, where: str = "request.pipeline") -> tuple[str, str]:
     return name, version or "latest"
 
 
+def pipeline_token(data: bytes, headers: Mapping[str, str]) -> str:
+    """Return the pipeline that a refused request speaks of, as far as it can be read, or "unknown"."""
+    try:
+        request = wish_of("run", data, headers).request
+        if not isinstance(request, RunRequest):
+            return UNKNOWN
+        if request.pipeline:
+            return pipeline_of(request.pipeline)[0]
+        name = msgspec.json.decode(request.spec, type=_Named).name
+    except (Invalid, msgspec.MsgspecError, RecursionError):
+        return UNKNOWN
+    return name if is_name(name) else UNKNOWN
+
+
+def content_of(wish: Wish) -> str:
+    """Return a digest of what a request says, whatever its blanks and the order of its keys."""
+    plain = msgspec.json.decode(wish.body)
+    return digest_of(msgspec.json.encode([type(wish.request).__name__, plain], order="sorted"))
+
+
 def artifact_in(raw: msgspec.Raw) -> str:
     """Return the digest when a raw spec is the text `artifact:<digest>`, else an empty text.
 
@@ -154,7 +181,14 @@ def spec_of(data: bytes, *, stored: bool = False) -> PipelineSpec:
             where="spec",
             hint="" if stored else "store it as an artifact with one file spec.json",
         )
-    return read(_with_steps(data), PipelineSpec, "")
+    data = _with_steps(data)
+    try:
+        if len(data) > codec.BODY_BYTES_MAX:
+            return _read_large(data, PipelineSpec)
+        return read(data, PipelineSpec, "")
+    except Invalid as error:
+        error.where = error.where.lstrip(".") or "spec"
+        raise
 
 
 def stripped(spec: PipelineSpec) -> PipelineSpec:
@@ -170,8 +204,6 @@ def digest_and_bytes(spec: PipelineSpec) -> tuple[str, bytes]:
 
 def read(data: bytes, kind: type[T], where: str) -> T:
     """Return `codec.read`, with the keys of mappings in the places of its errors."""
-    if len(data) > codec.BODY_BYTES_MAX:  # only stored specs are larger; their size is checked
-        return _read_large(data, kind, where)
     try:
         return codec.read(data, kind, where)
     except Invalid as error:
@@ -180,14 +212,18 @@ def read(data: bytes, kind: type[T], where: str) -> T:
         raise _placed(msgspec.json.decode(data), kind, where) or error from error
 
 
-def _read_large(data: bytes, kind: type[T], where: str) -> T:
+def _read_large(data: bytes, kind: type[T]) -> T:
+    """Return what is larger than a message may be, read without the strictness that costs time."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        refusal = _placed(msgspec.json.decode(data), kind, where)
-        raise refusal or codec.validation_error(error, kind, where) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Invalid(str(error), code="E_DECODE", where=where or "spec") from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        try:
+            refusal = _placed(msgspec.json.decode(data), kind, "")
+        except (msgspec.MsgspecError, RecursionError):
+            refusal = None
+        if refusal is None:
+            refusal = Invalid(str(error), code="E_DECODE", where="spec")
+        raise refusal from error
 
 
 def _with_steps(data: bytes) -> bytes:

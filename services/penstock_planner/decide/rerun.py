@@ -56,9 +56,10 @@ def again(
     before = {step.name: step for step in old}
     for step in new:
         view = views.get(step.name)
-        if view is None or view.state not in KEPT or set(step.outputs) - set(view.outputs):
-            starts.add(step.name)
-        elif step.name not in before or _own_parts(before[step.name]) != _own_parts(step):
+        ended_well = view is not None and view.state in KEPT
+        complete = view is not None and not set(step.outputs) - set(view.outputs)
+        same = step.name in before and _own_parts(before[step.name]) == _own_parts(step)
+        if not (ended_well and complete and same):
             starts.add(step.name)
     return closure(starts, behind_each(needs_of(new)))
 
