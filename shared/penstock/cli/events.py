@@ -65,7 +65,7 @@ def _print(seen: Seen, output: str) -> None:
         run = str(seen.data.get("run", ""))
         click.echo("\t".join((str(seen.sequence), f"{seen.at:.3f}", seen.kind, run, name)))
     else:
-        from penstock.cli.watching import event_line
+        from penstock.sdk.wording import event_line
 
         run = str(seen.data.get("run", ""))
         line = event_line(seen)

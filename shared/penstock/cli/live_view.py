@@ -9,8 +9,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from penstock.cli.output import STYLES, cell_width, clean, duration
+from penstock.cli.output import STYLES, clean
 from penstock.sdk.progress import Progress, StepProgress
+from penstock.sdk.wording import cell_width, duration
 
 GLYPHS = {
     "waiting": "·",

@@ -6,23 +6,32 @@ lose their control characters before a terminal sees them.
 
 import json
 import os
-import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
+from penstock.sdk.wording import cell_width, clean, number
+
+__all__ = [
+    "FORMATS",
+    "STYLES",
+    "aligned",
+    "clean",
+    "coloured",
+    "note",
+    "output_option",
+    "print_data",
+    "print_rows",
+    "shown",
+    "terminal_width",
+]
+
 FORMATS = ("table", "json", "yaml", "tsv", "name")
 WIDTH_MIN = 20
-
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Row = Mapping[str, object]
@@ -39,66 +48,6 @@ def output_option(function: Function) -> Function:
         help="How to print the result.",
     )
     return option(function)
-
-
-# -- text -----------------------------------------------------------------------------------------
-
-
-def clean(text: str) -> str:
-    """Return a user's text on one line, without escape sequences and control characters."""
-    return _CONTROL.sub("", _ESCAPE.sub("", text).replace("\t", " ").replace("\n", " "))
-
-
-def without_control(text: str) -> str:
-    """Return a line with its colours (SGR) kept and every other control sequence taken out."""
-    kept = _ESCAPE.sub(
-        lambda match: match.group() if _COLOUR.fullmatch(match.group()) else "", text
-    )
-    return "".join(
-        part if _COLOUR.fullmatch(part) else _CONTROL.sub("", part)
-        for part in _COLOUR.split(kept)
-        if part
-    )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
-    if seconds < 10:  # noqa: PLR2004
-        return f"{max(0.0, seconds):.1f} s"
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
-
-
-def moment(at: float) -> str:
-    """Return a moment (seconds since 1970) in local time, or an empty text for none."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people: 812 B, 3.4 KiB, 1.2 GiB."""
-    if count < 1024:  # noqa: PLR2004
-        return f"{int(count)} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if count < 1024:  # noqa: PLR2004
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} TiB"
-
-
-def number(value: object) -> str:
-    """Return a metric's value, short enough for a table."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, str):
-        return clean(value)
-    shown = json.dumps(value, default=str, ensure_ascii=False)
-    return shown if len(shown) <= 60 else shown[:57] + "..."  # noqa: PLR2004
 
 
 def note(text: str) -> None:
@@ -181,16 +130,6 @@ def aligned(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> list[str
         ).rstrip()
         for row in table
     ]
-
-
-def cell_width(text: str) -> int:
-    """Return how many terminal cells a text takes (wide characters two, combining ones none)."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
 
 
 def terminal_width() -> int:

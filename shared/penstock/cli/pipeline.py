@@ -2,11 +2,12 @@
 
 import click
 
-from penstock.cli.output import clean, moment, note, output_option, print_data, print_rows, shown
+from penstock.cli.output import clean, note, output_option, print_data, print_rows, shown
 from penstock.cli.target import Where, target_options, with_client
 from penstock.contracts.queries import PipelineView
 from penstock.sdk.async_client import AsyncClient
 from penstock.sdk.pipeline_files import read_pipeline
+from penstock.sdk.wording import moment
 
 COLUMNS = {
     "name": "name",

@@ -153,14 +153,14 @@ def rerun(
     *, where: Where, run: str, from_: str, params: tuple[str, ...], watch: bool, wait: bool, output: str
 ) -> int:  # fmt: skip
     """Run an earlier run again, as a new run."""
-    from penstock.sdk.parameters import typed
+    from penstock.sdk.parameters import typed_like
 
     given = pairs_of(params)
     begin = from_ if from_ in ("failed", "start") else [s.strip() for s in from_.split(",")]
 
     async def body(client: AsyncClient) -> int:
-        full = await client.full_id(run, check=True)
-        answer = await client.rerun(full, begin, typed(given, None))
+        view = await client.run(run, steps=False)
+        answer = await client.rerun(view.run, begin, typed_like(given, view.parameters))
         for text in answer.notes:
             note(f"note: {text}")
         return await followed(client, answer, output, watch=watch, wait=wait)

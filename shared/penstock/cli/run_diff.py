@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from penstock.cli.output import number
 from penstock.contracts.queries import RunView, StepView
+from penstock.sdk.wording import number
 
 DIGEST_SHOWN = 12
 

@@ -138,6 +138,6 @@ class _Printer:
 
 def _shown(text: str) -> str:
     """Return a line with its colours but without what could move the cursor or retitle the window."""
-    from penstock.cli.output import without_control
+    from penstock.sdk.wording import without_control
 
     return without_control(text)

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from penstock.cli.output import clean, duration, moment, number, print_rows, shown, size
+from penstock.cli.output import clean, print_rows, shown
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.queries import RunSummary, RunView, StepView
+from penstock.sdk.wording import duration, moment, number, size
 
 RUN_COLUMNS = {
     "run": "run",

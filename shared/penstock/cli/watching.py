@@ -6,22 +6,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import IO
 
 import click
 
-from penstock.cli.output import clean, duration, number
+from penstock.cli.output import clean
 from penstock.sdk.async_client import AsyncClient
-from penstock.sdk.events import Seen
 from penstock.sdk.log_lines import Lines
 from penstock.sdk.progress import Progress, StepProgress
+from penstock.sdk.wording import event_line, failed_how
 
 FRAME_S = 0.1
 """At most ten pictures a second."""
 TICK_S = 1.0
 """Durations move on once a second when nothing else happens."""
-NAME_WIDTH_MAX = 32
 TAIL_LINES = 12
 DETACHED = 130
 
@@ -106,60 +104,8 @@ async def _plain(client: AsyncClient, progress: Progress, stream: IO[str]) -> No
         print(event_line(seen, progress), file=stream, flush=True)
 
 
-def event_line(seen: Seen, progress: Progress | None = None) -> str:
-    """Return an event as one line: time, who, what, and what is worth knowing."""
-    moment = datetime.fromtimestamp(seen.at).astimezone().strftime("%H:%M:%S")
-    name = str(seen.data.get("step") or seen.data.get("trigger") or seen.data.get("dataset") or "")
-    if seen.noun == "run":
-        name = "run" if progress is not None else str(seen.data.get("run", ""))
-    names = list(progress.steps) if progress is not None else []
-    width = min(NAME_WIDTH_MAX, max([len("run"), *map(len, names)]))
-    detail = clean(_detail(seen))
-    return f"{moment}  {clean(name):<{width}}  {seen.what:<9}  {detail}".rstrip()
-
-
-def _detail(seen: Seen) -> str:
-    data = seen.data
-    match seen.kind:
-        case "run.accepted":
-            steps = data.get("steps", 0)
-            return f"{data.get('pipeline', '')}, {steps} step{'' if steps == 1 else 's'}"
-        case "run.succeeded" | "run.failed" | "run.cancelled":
-            counts = data.get("counts", {})
-            words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-            return ", ".join(
-                filter(None, (duration(data.get("seconds", 0)), words, data.get("reason", "")))
-            )
-        case "run.refused":
-            return str((data.get("error") or {}).get("message", ""))
-        case "step.queued" | "step.reused" | "step.skipped" | "step.cancelled":
-            return str(data.get("reason", ""))
-        case "step.started":
-            attempt = data.get("attempt", 1)
-            return f"attempt {attempt}" if attempt > 1 else ""
-        case "step.retrying":
-            return f"after {_failed_how(data.get('failure') or {})}"
-        case "step.failed":
-            return _failed_how(data.get("failure") or {})
-        case "step.succeeded":
-            metrics = data.get("metrics", {})
-            shown = [
-                f"{key} {number(value)}"
-                for key, value in metrics.items()
-                if isinstance(value, int | float | str)
-            ]
-            return ", ".join([duration(data.get("seconds", 0)), *shown[:4]])
-    return str(data.get("reason", ""))
-
-
 def _failure(step: StepProgress) -> str:
-    return _failed_how(step.failure) or step.reason
-
-
-def _failed_how(failure: object) -> str:
-    if not isinstance(failure, dict) or not failure:
-        return ""
-    return f"{failure.get('code', '')}: {failure.get('message', '')}"
+    return failed_how(step.failure) or step.reason
 
 
 # -- live -----------------------------------------------------------------------------------------

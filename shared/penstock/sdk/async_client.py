@@ -11,7 +11,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,7 +20,7 @@ import msgspec
 
 from penstock.bus import Bus
 from penstock.bus.nats import connect
-from penstock.contracts.events import RUN_ENDS
+from penstock.contracts.events import RUN_ENDS, STEP_ENDS
 from penstock.contracts.queries import (
     PipelineCommand,
     PipelinesAnswer,
@@ -352,8 +352,15 @@ class AsyncClient:
         async for stored in talk.followed("logs", [subject], last_per_subject=latest, live=live):
             yield chunk_of(stored)
 
-    async def wait(self, run: str, timeout_s: float | None = None) -> RunView:
-        """Return the run once it has ended.
+    async def wait(
+        self,
+        run: str,
+        timeout_s: float | None = None,
+        *,
+        step: str = "",
+        on_event: Callable[[Seen], None] | None = None,
+    ) -> RunView:
+        """Return the run once it (or its `step`) has ended; `on_event` is called for each event.
 
         Raises:
             Transient: E_WAIT_TIMEOUT.
@@ -361,8 +368,11 @@ class AsyncClient:
         full = await self.full_id(run)
 
         async def ended() -> None:
-            async for _ in self.events(full):
-                pass
+            async for seen in self.events(full):
+                if on_event is not None:
+                    on_event(seen)
+                if step and seen.data.get("step") == step and seen.what in STEP_ENDS:
+                    return
 
         try:
             await asyncio.wait_for(ended(), timeout_s)
@@ -373,16 +383,19 @@ class AsyncClient:
                 where=full,
                 hint=f"it goes on; come back with `penstock run watch {full}`",
             ) from error
-        return await self._settled(full)
+        return await self._settled(full, step)
 
-    async def _settled(self, run: str) -> RunView:
-        """Return the run's view once it has caught up with the last event that was seen."""
-        view = await self.run(run)
+    async def _settled(self, run: str, step: str) -> RunView:
+        """Return the run's view once it has caught up with the end that was seen."""
         deadline = time.monotonic() + FRESH_WAIT_S
-        while view.state in ("queued", "running") and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        while True:
             view = await self.run(run)
-        return view
+            state: str = view.state
+            if step:
+                state = next((s.state for s in view.steps if s.step == step), "")
+            if state in (*RUN_ENDS, *STEP_ENDS) or time.monotonic() > deadline:
+                return view
+            await asyncio.sleep(0.05)
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -489,22 +502,31 @@ def _scalars(values: Mapping[str, Scalar | Path]) -> dict[str, Scalar]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
+_ALSO = re.compile(r"^(  E_[A-Z_]+ )([^\s:]+)(?=:)", re.MULTILINE)
+"""A further problem in the planner's message: code, place."""
+
+
 def _placed(error: PenstockError, definition: Definition | None) -> PenstockError:
-    """Return the planner's refusal at the line of the file that it is about."""
+    """Return the planner's refusal with the lines of the file that it is about."""
     if definition is None:
         return error
-    parts = re.split(r"[.\[\]]+", error.where)
+    message = _ALSO.sub(
+        lambda match: match.group(1) + _place_in(definition, match.group(2)), error.message
+    )
+    where = _place_in(definition, error.where)
+    return type(error)(message, code=error.code, where=where, hint=error.hint)
+
+
+def _place_in(definition: Definition, where: str) -> str:
+    """Return `file:line:column (place)` for a place in the spec; other places as they are."""
+    parts = re.split(r"[.\[\]]+", where)
     while parts and parts[0] in ("", "request", "spec", "pipeline", definition.spec.name):
         parts.pop(0)
     if not parts or parts[0] not in ("steps", "jobs", "inputs", "outputs", "settings"):
-        return error
+        return where
     place = ("steps" if parts[0] == "jobs" else parts[0], *parts[1:])
-    where = definition.where(*place)
-    if where == ".".join(place):
-        return error
-    return type(error)(
-        error.message, code=error.code, where=f"{where} ({'.'.join(place)})", hint=error.hint
-    )
+    found = definition.where(*place)
+    return where if found == ".".join(place) else f"{found} ({'.'.join(place)})"
 
 
 __all__ = ["AsyncClient", "Composed", "Submittable", "definition_of", "who"]

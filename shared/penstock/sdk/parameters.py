@@ -50,6 +50,18 @@ def typed(given: Mapping[str, str], spec: PipelineSpec | None) -> dict[str, Scal
     }
 
 
+def typed_like(given: Mapping[str, str], old: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return parameters with the types that an earlier run's had.
+
+    Raises:
+        Invalid: E_PARAM, a value that is not of its type.
+    """
+    return {
+        name: _value(name, text, _type_of(old[name]) if name in old else None)
+        for name, text in given.items()
+    }
+
+
 def check_known(given: Iterable[str], spec: PipelineSpec) -> None:
     """Refuse a parameter that the pipeline does not have.
 
@@ -94,9 +106,11 @@ def local_data(values: Mapping[str, object], spec: PipelineSpec) -> dict[str, Pa
 
 def _kind_of(spec: PipelineSpec, name: str) -> str:
     declared = spec.inputs[name]
-    match declared:
-        case Input():
-            return declared.type
+    return declared.type if isinstance(declared, Input) else _type_of(declared)
+
+
+def _type_of(value: Scalar) -> str:
+    match value:
         case bool():
             return "boolean"
         case int() | float():

@@ -1,0 +1,329 @@
+"""Steps in Python, and what may stand among their arguments. Named and shaped as in SDK v1."""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from penstock.contracts.spec import Limits, Scalar
+from penstock.errors import Invalid
+from penstock.ids import checked_name
+from penstock.sdk.names import distinct, name_from
+
+
+class PipelineParameter:
+    """A value that is given anew at each submission; `default_value` otherwise."""
+
+    def __init__(self, name: str, default_value: Scalar | Path) -> None:
+        self.name = checked_name(name, "PipelineParameter")
+        self.default_value = default_value
+
+    def __repr__(self) -> str:
+        return f"PipelineParameter({self.name!r}, {self.default_value!r})"
+
+
+class OutputFileDatasetConfig:
+    """A folder that one step writes and others may read.
+
+    `destination` is accepted and not used: outputs are stored by content. `type` may be "uri_file".
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        destination: object = None,
+        source: object = None,
+        partition_format: str | None = None,
+        *,
+        type: str = "uri_folder",  # noqa: A002 - as YAML calls it
+    ) -> None:
+        self.name = checked_name(name, "OutputFileDatasetConfig") if name else ""
+        self.destination = destination
+        self.type = type
+        self.producer: PipelineStep | None = None
+
+    def __repr__(self) -> str:
+        return f"OutputFileDatasetConfig({self.name!r})"
+
+    def as_input(self, name: str | None = None) -> "OutputInput":
+        """Return this output as an input of another step, called `name`."""
+        return OutputInput(self, name or "")
+
+    def as_mount(self, disable_metadata_cache: bool = False) -> "OutputFileDatasetConfig":
+        """Return itself: how a step gets at its files is the executor's business."""
+        return self
+
+    def as_upload(
+        self, overwrite: bool = False, source_globs: object = None
+    ) -> "OutputFileDatasetConfig":
+        """Return itself: how a step gets at its files is the executor's business."""
+        return self
+
+
+class OutputInput:
+    """An output of one step as an input of another."""
+
+    def __init__(self, output: OutputFileDatasetConfig, name: str) -> None:
+        self.output = output
+        self.name = checked_name(name, "as_input") if name else ""
+
+    def as_mount(self) -> "OutputInput":
+        """Return itself."""
+        return self
+
+    def as_download(self, path_on_compute: str | None = None) -> "OutputInput":
+        """Return itself."""
+        return self
+
+
+Argument = Scalar | Path | PipelineParameter | OutputFileDatasetConfig | OutputInput
+"""What may stand among a step's arguments."""
+
+
+class PipelineStep:
+    """What all steps have. Use `PythonScriptStep` or `CommandStep`."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        inputs: Sequence[Argument] | Mapping[str, Argument] | None,
+        outputs: Sequence[OutputFileDatasetConfig] | None,
+        params: Mapping[str, Argument] | None,
+        source_directory: str | Path | None,
+        allow_reuse: bool,
+        version: str | None,
+        hash_paths: Sequence[str] | None,
+        compute_target: object,
+        environment_variables: Mapping[str, str] | None,
+        timeout_seconds: float,
+        retries: int,
+    ) -> None:
+        self.display_name = name
+        self.name = name_from(name)
+        self.source_directory = None if source_directory is None else Path(source_directory)
+        self.allow_reuse = allow_reuse
+        self.hash_paths = tuple(hash_paths or ())
+        self.compute = _compute_name(compute_target)
+        self.limits = Limits(timeout=timeout_seconds, retries=retries)
+        self.after: list[PipelineStep] = []
+        self.inputs: dict[str, Argument] = {}
+        self.outputs: dict[str, OutputFileDatasetConfig] = {}
+        self.variables = dict(environment_variables or {})
+        if version:
+            self.variables["AML_STEP_VERSION"] = version  # another version is another step
+        self._listed: list[object] = []
+        for key, value in _pairs(inputs):
+            self._listed.append(value.output if isinstance(value, OutputInput) else value)
+            self._input(_as_input(value), key)
+        for output in outputs or ():
+            self._output(output)
+        for key, value in (params or {}).items():
+            self.variables[f"AML_PARAMETER_{key}"] = self._text(value)
+
+    def run_after(self, step: "PipelineStep") -> None:
+        """Start only after `step` has ended, without data from it."""
+        self.after.append(step)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.display_name!r})"
+
+    # -- what the step's command is made of -----------------------------------------------------------
+
+    def command(self) -> str:
+        """Return the command line, with its ${{…}} still inside."""
+        raise NotImplementedError
+
+    def _text(self, value: Argument) -> str:
+        """Return a value as text with expressions, for a variable."""
+        match value:
+            case PipelineParameter() | OutputInput() | Path():
+                return f"${{{{inputs.{self._input(value)}}}}}"
+            case OutputFileDatasetConfig():
+                return self._reference(value)
+        return str(value)
+
+    def _word(self, value: Argument) -> str:
+        """Return a value as one word of a shell command."""
+        match value:
+            case PipelineParameter():
+                name = self._input(value)
+                if isinstance(value.default_value, str):
+                    # A variable is never taken apart by the shell, whatever the text holds.
+                    return f'"$AZUREML_PARAMETER_{name}"'
+                quote = '"' if isinstance(value.default_value, Path) else ""
+                return f"{quote}${{{{inputs.{name}}}}}{quote}"
+            case OutputInput() | Path():
+                return f'"${{{{inputs.{self._input(value)}}}}}"'
+            case OutputFileDatasetConfig():
+                return f'"{self._reference(value)}"'
+        return shlex.quote(str(value))
+
+    def _reference(self, value: OutputFileDatasetConfig) -> str:
+        """Return the expression of an output that stands as it is: ours to write, or listed as input."""
+        foreign = value.producer is not None and value.producer is not self
+        if foreign or value in self._listed:
+            return f"${{{{inputs.{self._input(value.as_input())}}}}}"
+        return f"${{{{outputs.{self._output(value)}}}}}"
+
+    def _input(self, value: Argument, name: str = "") -> str:
+        """Make `value` an input, if it is none yet, and return its name."""
+        for known, other in self.inputs.items():
+            if _same(value, other) and name in ("", known):
+                return known
+        name = name or _input_name(value)
+        if name in self.inputs:
+            name = distinct(name, self.inputs)
+        self.inputs[checked_name(name, f"{self.name}.inputs")] = value
+        return name
+
+    def _output(self, value: OutputFileDatasetConfig) -> str:
+        if value.producer is None:
+            value.producer = self
+            value.name = value.name or distinct("output", self.outputs)
+        elif value.producer is not self:
+            raise Invalid(
+                f"output {value.name!r} is written by {value.producer.name!r} already",
+                code="E_OUTPUT_CLASH",
+                where=self.name,
+                hint="use `.as_input()` to read it",
+            )
+        other = self.outputs.setdefault(value.name, value)
+        if other is not value:
+            raise Invalid(
+                f"two outputs are called {value.name!r}", code="E_OUTPUT_CLASH", where=self.name
+            )
+        return value.name
+
+
+class PythonScriptStep(PipelineStep):
+    """Runs a Python script of `source_directory` (default: the current folder)."""
+
+    def __init__(  # noqa: PLR0917 - SDK v1's order
+        self,
+        script_name: str,
+        name: str | None = None,
+        arguments: Sequence[Argument] | None = None,
+        compute_target: object = None,
+        runconfig: object = None,
+        runconfig_pipeline_params: object = None,
+        inputs: Sequence[Argument] | Mapping[str, Argument] | None = None,
+        outputs: Sequence[OutputFileDatasetConfig] | None = None,
+        params: Mapping[str, Argument] | None = None,
+        source_directory: str | Path | None = None,
+        allow_reuse: bool = True,
+        version: str | None = None,
+        hash_paths: Sequence[str] | None = None,
+        *,
+        environment_variables: Mapping[str, str] | None = None,
+        timeout_seconds: float = 0,
+        retries: int = 0,
+    ) -> None:
+        super().__init__(
+            name=name or script_name,
+            inputs=inputs,
+            outputs=outputs,
+            params=params,
+            source_directory=source_directory or ".",
+            allow_reuse=allow_reuse,
+            version=version,
+            hash_paths=hash_paths,
+            compute_target=compute_target,
+            environment_variables=environment_variables,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+        )
+        self.script_name = script_name
+        self.words = [self._word(value) for value in arguments or ()]
+
+    def command(self) -> str:
+        """Return the command line: python, the script, its arguments."""
+        return " ".join(["python", shlex.quote(self.script_name), *self.words])
+
+
+class CommandStep(PipelineStep):
+    """Runs a command by the shell: a text, or a list of texts and data."""
+
+    def __init__(  # noqa: PLR0917 - SDK v1's order
+        self,
+        command: str | Sequence[Argument] | None = None,
+        name: str | None = None,
+        compute_target: object = None,
+        runconfig: object = None,
+        runconfig_pipeline_params: object = None,
+        inputs: Sequence[Argument] | Mapping[str, Argument] | None = None,
+        outputs: Sequence[OutputFileDatasetConfig] | None = None,
+        params: Mapping[str, Argument] | None = None,
+        source_directory: str | Path | None = None,
+        allow_reuse: bool = True,
+        version: str | None = None,
+        *,
+        hash_paths: Sequence[str] | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+        timeout_seconds: float = 0,
+        retries: int = 0,
+    ) -> None:
+        if not command:
+            raise Invalid("no command", code="E_MISSING", where="CommandStep")
+        parts: list[Argument] = [command] if isinstance(command, str) else list(command)
+        super().__init__(
+            name=name or re.split(r"\s", str(parts[0]).strip())[0],
+            inputs=inputs,
+            outputs=outputs,
+            params=params,
+            source_directory=source_directory,
+            allow_reuse=allow_reuse,
+            version=version,
+            hash_paths=hash_paths,
+            compute_target=compute_target,
+            environment_variables=environment_variables,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+        )
+        # Texts are pieces of a shell command, as in SDK v1; only values are made safe.
+        self._command = " ".join(p if isinstance(p, str) else self._word(p) for p in parts)
+
+    def command(self) -> str:
+        """Return the command line."""
+        return self._command
+
+
+def _pairs(
+    inputs: Sequence[Argument] | Mapping[str, Argument] | None,
+) -> Iterable[tuple[str, Argument]]:
+    if inputs is None:
+        return ()
+    if isinstance(inputs, Mapping):
+        return inputs.items()
+    return [("", value) for value in inputs]
+
+
+def _as_input(value: Argument) -> Argument:
+    return value.as_input() if isinstance(value, OutputFileDatasetConfig) else value
+
+
+def _input_name(value: Argument) -> str:
+    match value:
+        case PipelineParameter():
+            return value.name
+        case OutputInput():
+            return value.name or value.output.name or "input"
+        case Path():
+            return name_from(value.stem).replace("-", "_") or "data"
+    return "input"
+
+
+def _same(one: Argument, other: Argument) -> bool:
+    """Say whether two arguments are one input; an `as_input` without a name is any of that output."""
+    if isinstance(one, OutputInput) and isinstance(other, OutputInput):
+        return one.output is other.output and (one.name in ("", other.name) or not other.name)
+    if isinstance(one, PipelineParameter) and isinstance(other, PipelineParameter):
+        return one.name == other.name
+    return isinstance(one, Path) and isinstance(other, Path) and one == other
+
+
+def _compute_name(target: object) -> str:
+    if target is None:
+        return ""
+    name = str(getattr(target, "name", target))
+    return "" if name in ("local", "serverless") else checked_name(name, "compute_target")
