@@ -97,7 +97,7 @@ def checked(definition: Definition) -> Definition:
                     + ("itself" if needed == name else "no step of this pipeline"),
                     code="E_REF",
                     where=definition.where("steps", name, *place),
-                    hint=did_you_mean(needed, known) or f"known: {', '.join(known[:10])}",
+                    hint=did_you_mean(needed, known) or _listed(known),
                 )
             graph[name].add(needed)
     try:
@@ -108,6 +108,10 @@ def checked(definition: Definition) -> Definition:
             " -> ".join(steps), code="E_CYCLE", where=definition.where("steps", steps[0])
         ) from error
     return replace(definition, spec=spec)
+
+
+def _listed(known: list[str]) -> str:
+    return f"known: {', '.join(known[:10])}" if known else ""
 
 
 def needs_of(step: StepSpec) -> Iterable[tuple[Place, str]]:

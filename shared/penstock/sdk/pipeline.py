@@ -96,7 +96,9 @@ class Pipeline:
             description=self.description,
             inputs=inputs,
             outputs={
-                name: msgspec.convert({"type": output.type}, Output)
+                name: None
+                if output.type == "uri_folder"
+                else msgspec.convert({"type": output.type}, Output)
                 for name, output in self.outputs.items()
             },
             steps=steps,

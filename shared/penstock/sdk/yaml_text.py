@@ -158,12 +158,12 @@ class _Builder:
             return
         value = self.value_of(event)
         path = self.add(event, value)
-        if event.style is None and not isinstance(value, str):
+        if not event.style and not isinstance(value, str):
             self.texts[path] = event.value
 
     def take_key(self, frame: _Frame, event: Any) -> None:
         key = event.value
-        if key == "<<" and event.style is None:
+        if key == "<<" and not event.style:
             raise self.refusal(event, "E_YAML", "merge keys are not allowed", "write the keys out")
         if key in frame.value:
             place = ".".join((*frame.path, key))

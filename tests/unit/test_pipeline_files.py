@@ -1,0 +1,199 @@
+"""What pipeline files become."""
+
+from pathlib import Path
+
+from penstock.contracts.spec import (
+    Input,
+    Limits,
+    Output,
+    PipelineSpec,
+    Settings,
+    StepSpec,
+    spec_bytes,
+)
+from penstock.sdk.definition import Definition, Local
+from penstock.sdk.pipeline_files import pipeline_of, read_pipeline
+from penstock.sdk.yaml_text import document_of
+
+
+def definition(text: str, folder: Path) -> Definition:
+    return pipeline_of(document_of(text.encode(), "p.yml"), folder / "p.yml")
+
+
+def test_a_file_becomes_the_spec_that_it_describes(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "rows.csv").write_text("a,b\n")
+    found = definition(
+        """
+$schema: https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json
+type: pipeline
+name: digits
+display_name: Digits
+experiment_name: numbers
+tags: {team: vision}
+compute: azureml:cpu-cluster
+settings:
+  continue_on_step_failure: true
+  deadline: 600
+inputs:
+  rate: 1e-3
+  epochs: {type: integer, default: 3, min: 1}
+  rows: {type: URI_FILE, path: ./rows.csv, mode: RO_Mount}
+outputs:
+  model: {type: mlflow_model}
+jobs:
+  prepare:
+    command: python prepare.py ${{inputs.rows}} ${{outputs.data}}
+    code: ./src
+    hash_paths: [prepare.py]
+    inputs:
+      rows: ${{parent.inputs.rows}}
+    outputs:
+      data:
+  train:
+    type: command
+    command: python train.py
+    code: src
+    compute: azureml:serverless
+    inputs:
+      data: {type: uri_folder, path: "${{parent.jobs.prepare.outputs.data}}"}
+      rate: ${{parent.inputs.rate}}
+      depth: {value: 3}
+      nothing:
+    outputs:
+      model: ${{parent.outputs.model}}
+    environment_variables: {N: 3, FLAG: true, EMPTY: }
+    limits: {timeout: 60, retries: 2}
+    is_deterministic: false
+    depends_on: prepare
+""",
+        tmp_path,
+    )
+    assert found.spec == PipelineSpec(
+        name="digits",
+        display_name="Digits",
+        experiment="numbers",
+        tags={"team": "vision"},
+        inputs={
+            "rate": "1e-3",
+            "epochs": Input(type="integer", default=3, min=1),
+            "rows": Input(type="uri_file", mode="ro_mount"),
+        },
+        outputs={"model": Output(type="mlflow_model")},
+        settings=Settings(
+            default_compute="cpu-cluster", continue_on_step_failure=True, deadline=600
+        ),
+        steps={
+            "prepare": StepSpec(
+                command="python prepare.py ${{inputs.rows}} ${{outputs.data}}",
+                hash_paths=("prepare.py",),
+                inputs={"rows": "${{parent.inputs.rows}}"},
+                outputs={"data": None},
+            ),
+            "train": StepSpec(
+                command="python train.py",
+                inputs={
+                    "data": Input(path="${{parent.jobs.prepare.outputs.data}}"),
+                    "rate": "${{parent.inputs.rate}}",
+                    "depth": 3,
+                    "nothing": None,
+                },
+                outputs={"model": "${{parent.outputs.model}}"},
+                environment_variables={"N": "3", "FLAG": "True", "EMPTY": ""},
+                limits=Limits(timeout=60, retries=2),
+                is_deterministic=False,
+                needs=("prepare",),
+            ),
+        },
+    )
+    assert found.locals == (
+        Local(("steps", "prepare", "code"), tmp_path / "src", ("prepare.py",)),
+        Local(("steps", "train", "code"), tmp_path / "src"),
+        Local(("inputs", "rows"), tmp_path / "rows.csv"),
+    )
+    assert found.notes == ()
+    assert found.where("steps", "train", "inputs", "rate") == "p.yml:34:7"
+
+
+def test_what_azure_only_warns_about_is_a_note(tmp_path: Path) -> None:
+    found = definition(
+        """
+type: pipeline
+settings: {default_datestore: azureml:blobs, zzz: 1}
+jobs:
+  a:
+    command: x
+    environment: azureml:AzureML-sklearn@latest
+    resources: {instance_type: Standard_E4}
+    services: {ssh: {type: ssh}}
+  b:
+    command: x
+    environment: azureml:AzureML-sklearn@latest
+    outputs: {m: {path: azureml://datastores/x/paths/y, name: model}}
+""",
+        tmp_path,
+    )
+    assert sorted(found.notes) == [
+        (
+            "environment azureml:AzureML-sklearn@latest is not built in this release: a, b run in "
+            "the executor's own Python"
+        ),
+        "p.yml:13:19: the path of output 'm' is not used: outputs are stored by content",
+        "p.yml:13:57: output 'm' is not registered under a name in this release",
+        "p.yml:3:12: default_datestore is not used in this release",
+        "p.yml:3:46: zzz is unknown and not used",
+        "p.yml:8:5: resources is not used in this release",
+    ]
+
+
+def test_oddities_of_upstream_files_load(tmp_path: Path) -> None:
+    found = definition(
+        """
+type: pipeline
+jobs:
+  prep-data:
+    inputs:
+    outputs: {o: {}}
+    compute: ${{parent.inputs.c}}
+    command: >-
+      echo hi &&
+      echo ho
+  b:
+    command: cat ${{inputs.d}}
+    inputs: {d: "${{jobs.prep-data.outputs.o}}"}
+inputs: {c: cpu-cluster}
+""",
+        tmp_path,
+    )
+    assert found.spec.steps["prep-data"].command == "echo hi && echo ho"
+    assert found.spec.steps["prep-data"].compute == "${{parent.inputs.c}}"
+    assert found.spec.steps["b"].inputs == {"d": "${{parent.jobs.prep-data.outputs.o}}"}
+
+
+def test_equal_files_have_equal_bytes_whatever_is_written_out(tmp_path: Path) -> None:
+    short = definition("type: pipeline\njobs: {a: {command: x}}\n", tmp_path)
+    long = definition(
+        "type: pipeline\ndescription: ''\ntags: {}\nsettings: {force_rerun: false, deadline: 0}\n"
+        "jobs: {a: {command: x, limits: {timeout: 0, retry_delay: 1}, outputs: , "
+        "is_deterministic: true}}\n",
+        tmp_path,
+    )
+    assert spec_bytes(short.spec) == spec_bytes(long.spec)
+    assert spec_bytes(short.spec) == b'{"name":"p","steps":{"a":{"command":"x"}}}'
+
+
+def test_a_pipeline_without_name_is_called_as_its_file_or_folder(tmp_path: Path) -> None:
+    text = "type: pipeline\njobs: {a: {command: x}}\n"
+    folder = tmp_path / "my digits"
+    folder.mkdir()
+    (folder / "pipeline.yml").write_text(text)
+    (folder / "train model.yml").write_text(text)
+    assert read_pipeline(folder / "pipeline.yml").spec.name == "my-digits"
+    assert read_pipeline(folder / "train model.yml").spec.name == "train-model"
+
+
+def test_dates_and_words_that_yaml_reads_stay_texts_as_keys(tmp_path: Path) -> None:
+    found = definition(
+        "type: pipeline\ninputs: {on: 2024-01-01, d: 1.5}\njobs: {a: {command: x}}\n", tmp_path
+    )
+    assert found.spec.inputs == {"on": "2024-01-01", "d": 1.5}
