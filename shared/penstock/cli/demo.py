@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.output import duration, note, number, size
+from penstock.cli.output import note
 from penstock.cli.target import Where, target_options
 from penstock.cli.up import start_detached
 from penstock.errors import BusUnavailable, Invalid
 from penstock.runtime import stack
 from penstock.sdk.target import Target, target_of
+from penstock.sdk.wording import duration, number, size
 
 if TYPE_CHECKING:
     from penstock.contracts.queries import RunView

@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from penstock.cli.output import clean
 from penstock.errors import PenstockError
 from penstock.runtime.children import Log
 from penstock.runtime.stack import Stack
 from penstock.runtime.supervisor import Listener
+from penstock.sdk.wording import clean
 
 LEVELS = ("warning", "error", "critical")
 """Levels of services' log lines that a terminal shows."""

@@ -34,14 +34,17 @@ class Where:
 def target_options(function: Function) -> Function:
     """Give a command --dir, --bus and --workspace; it is handed `where: Where`."""
 
-    @click.option("--dir", "folder", metavar="DIR", help="Folder of a local stack (./.penstock).")
+    # A name that no command's own argument has: click lets the second of two overwrite the first.
+    @click.option(
+        "--dir", "stack_folder", metavar="DIR", help="Folder of a local stack (./.penstock)."
+    )
     @click.option("--bus", metavar="URL", help="NATS of a remote stack, nats://host:4222.")
     @click.option("--workspace", metavar="W", help="Workspace (penstock).")
     @functools.wraps(function)
     def wrapped(
-        *args: Any, folder: str | None, bus: str | None, workspace: str | None, **options: Any
+        *args: Any, stack_folder: str | None, bus: str | None, workspace: str | None, **options: Any
     ) -> Any:
-        return function(*args, where=Where(folder, bus, workspace), **options)
+        return function(*args, where=Where(stack_folder, bus, workspace), **options)
 
     return wrapped  # type: ignore[return-value]
 
