@@ -209,21 +209,21 @@ def read(data: bytes, kind: type[T], where: str) -> T:
     except Invalid as error:
         if error.code not in ("E_TYPE", "E_UNKNOWN_FIELD"):
             raise
-        raise _placed(msgspec.json.decode(data), kind, where) or error from error
+        raise _deeper(msgspec.json.decode(data), kind, where) or error from error
 
 
 def _read_large(data: bytes, kind: type[T]) -> T:
     """Return what is larger than a message may be, read without the strictness that costs time."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         try:
-            refusal = _placed(msgspec.json.decode(data), kind, "")
+            refusal = _deeper(msgspec.json.decode(data), kind, "")
         except (msgspec.MsgspecError, RecursionError):
             refusal = None
-        if refusal is None:
-            refusal = Invalid(str(error), code="E_DECODE", where="spec")
-        raise refusal from error
+        raise refusal or codec.validation_error(error, kind, "") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Invalid(str(error), code="E_DECODE", where="spec") from error
 
 
 def _with_steps(data: bytes) -> bytes:
@@ -239,17 +239,15 @@ def _with_steps(data: bytes) -> bytes:
     return msgspec.json.encode({"steps" if k == "jobs" else k: v for k, v in parts.items()})
 
 
-def _placed(value: Any, kind: Any, where: str) -> Invalid | None:
-    """Return the first complaint about plain data, with every key on the way in its place."""
-    try:
-        msgspec.convert(value, type=kind)
-    except msgspec.ValidationError as error:
-        for key, part, part_kind in _parts(value, kind):
-            place = f"{where}.{key}" if where else key
-            found = _placed(part, part_kind, place)
-            if found:
-                return found
-        return codec.validation_error(error, kind, where)
+def _deeper(value: Any, kind: Any, where: str) -> Invalid | None:
+    """Return the first complaint about a part of some plain data, with every key on the way."""
+    for key, part, part_kind in _parts(value, kind):
+        place = f"{where}.{key}" if where else key
+        try:
+            msgspec.convert(part, type=part_kind)
+        except msgspec.ValidationError as error:
+            found = _deeper(part, part_kind, place)
+            return found or codec.validation_error(error, part_kind, place)
     return None
 
 

@@ -10,6 +10,7 @@ A message delivered a sixth time has brought down five planners: it is set aside
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -27,7 +28,9 @@ from penstock_planner.shell.runs import Runs
 
 DELIVERIES_MAX = 5
 DELAYS_S = (1.0, 5.0, 30.0, 120.0)
-BATCH = 128
+BATCH = 64
+ACK_WAIT_S = 10.0
+"""Seconds after which a killed planner's requests go to another one; said to be in work every third."""
 MAKES_RUNS = ("run", "rerun")
 
 
@@ -43,12 +46,16 @@ class Intake:
         *,
         log: FilteringBoundLogger,
         concurrency: int,
+        delays_s: Sequence[float] = DELAYS_S,
     ) -> None:
         self.bus = bus
         self.names = names
         self.runs = runs
         self.callers = callers
         self.log = log
+        self.delays_s = delays_s
+        self._in_hand: set[Delivery] = set()
+        self._heart: asyncio.Task[None] | None = None
         self._free = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumption: Consumption | None = None
@@ -56,8 +63,11 @@ class Intake:
     async def start(self) -> None:
         """Begin to take in."""
         # Counting deliveries is ours: a message that the server gave up on would lie there for ever.
-        spec = dataclasses.replace(requests_consumer(self.names), max_deliver=-1)
+        spec = dataclasses.replace(
+            requests_consumer(self.names), max_deliver=-1, ack_wait_s=ACK_WAIT_S
+        )
         self._consumption = await self.bus.consume(spec, self._deliver, batch=BATCH)
+        self._heart = asyncio.create_task(self._beat())
 
     async def close(self, wait_s: float = 10) -> None:
         """Take no more, and finish what was begun."""
@@ -65,12 +75,29 @@ class Intake:
             await self._consumption.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=wait_s)
+        if self._heart is not None:
+            self._heart.cancel()
+            await asyncio.wait({self._heart})
+
+    async def _beat(self) -> None:
+        """Say of everything in hand that it is being worked on."""
+        while True:
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            for delivery in list(self._in_hand):
+                await delivery.in_progress()
 
     async def _deliver(self, delivery: Delivery) -> None:
         await self._free.acquire()
-        task = asyncio.create_task(self._handle(delivery))
+        task = asyncio.create_task(self._held(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _held(self, delivery: Delivery) -> None:
+        self._in_hand.add(delivery)
+        try:
+            await self._handle(delivery)
+        finally:
+            self._in_hand.discard(delivery)
 
     async def _handle(self, delivery: Delivery) -> None:
         message = delivery.message
@@ -151,14 +178,14 @@ class Intake:
         else:
             self.log.error("request failed", request=_kind(delivery.message), exc_info=error)
         if delivery.deliveries < DELIVERIES_MAX:
-            await delivery.nak(DELAYS_S[min(delivery.deliveries, len(DELAYS_S)) - 1])
+            await delivery.nak(self.delays_s[min(delivery.deliveries, len(self.delays_s)) - 1])
             return
         reason = known or PenstockError(f"{type(error).__name__}: {error}", where="request")
         try:
             await self._set_aside(delivery, reason)
         except Exception as second:
             self.log.error("cannot set aside", error=str(second))
-            await delivery.nak(DELAYS_S[-1])
+            await delivery.nak(self.delays_s[-1])
 
     async def _set_aside(self, delivery: Delivery, reason: PenstockError) -> None:
         """Copy a request to `dead.requests` with the reason, answer it, and never see it again."""
