@@ -25,6 +25,8 @@ class FollowFlight(Message, tag="flight.follow.v1"):
     fingerprint: str
     follower_run: str
     follower_step: str
+    look: int = 0
+    """Which look of the follower this is about; an answer to an earlier one is late news."""
 
 
 class FlightLanded(Message, tag="flight.landed.v1"):
@@ -36,6 +38,8 @@ class FlightLanded(Message, tag="flight.landed.v1"):
     fingerprint: str
     leader_run: str
     leader_step: str
+    look: int = 0
+    """As asked in FollowFlight."""
 
 
 class TimerDue(Message, tag="timer.due.v1"):
@@ -47,6 +51,12 @@ class TimerDue(Message, tag="timer.due.v1"):
     kind: str = ""
 
 
+class Wake(Message, tag="partition.wake.v1"):
+    """A partition has live runs: whoever takes this in owns it. Changes nothing by itself."""
+
+    partition: int
+
+
 Inbound = (
     PlanPart
     | AttemptStarted
@@ -56,4 +66,5 @@ Inbound = (
     | FollowFlight
     | FlightLanded
     | TimerDue
+    | Wake
 )

@@ -81,6 +81,10 @@ class Subjects:
         """Return where a scheduler partition takes in something about `run`."""
         return f"{self.workspace}.inbox.{partition_of(run)}.{token(run)}.{source}.{kind}.{step}"
 
+    def wake(self, partition: int) -> str:
+        """Return where a partition is woken, so that somebody becomes its owner."""
+        return f"{self.workspace}.inbox.{partition}.-.scheduler.wake.-"
+
     def inbox_of(self, partition: int) -> str:
         """Return the filter for one partition's inbox."""
         return f"{self.workspace}.inbox.{partition}.>"
@@ -97,6 +101,10 @@ class Subjects:
         """Return the subject that holds one timer; publishing again moves it."""
         return f"{self.workspace}.timer.{partition_of(run)}.{token(run)}.{step or '-'}.{kind}"
 
+    def timers_of(self, run: str) -> str:
+        """Return the filter for all timers of a run."""
+        return f"{self.workspace}.timer.{partition_of(run)}.{token(run)}.>"
+
     def due(self, run: str, step: str, kind: str) -> str:
         """Return where a timer fires."""
         return f"{self.workspace}.due.{partition_of(run)}.{token(run)}.{step or '-'}.{kind}"
@@ -112,6 +120,10 @@ class Subjects:
     def work_of(self, target: str) -> str:
         """Return the filter for one compute target's work."""
         return f"{self.workspace}.work.{token(target)}.>"
+
+    def work_of_run(self, run: str) -> str:
+        """Return the filter for everything of a run that waits for an executor."""
+        return f"{self.workspace}.work.*.{token(run)}.>"
 
     def stop(self, run: str = "*", step: str = "*") -> str:
         """Return where executors hear that an attempt must end (core NATS)."""

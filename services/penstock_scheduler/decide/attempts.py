@@ -1,0 +1,166 @@
+"""Executors report: an attempt began, succeeded or failed.
+
+The first terminal report of the current attempt counts, whichever delivery made it; everything
+after it is late news.
+"""
+
+from penstock.contracts.work import AttemptFailed, AttemptStarted, AttemptSucceeded, Failure
+from penstock_scheduler.decide.progress import begin_run, breaks_off, current, step_ended
+from penstock_scheduler.decide.turn import Turn
+from penstock_scheduler.effects import Stop
+from penstock_scheduler.state import RUN_ENDED, Run, RunStatus, StepStatus
+from penstock_scheduler.transitions import (
+    AttemptBegan,
+    StepCancelled,
+    StepFailed,
+    StepQueued,
+    StepRetrying,
+    StepSucceeded,
+)
+
+RETRY_DELAY_MAX_S = 300.0
+
+
+def begin(turn: Turn, message: AttemptStarted) -> None:
+    """Take in that user code is about to run; answer with a stop if nobody wants it any more."""
+    found = step_of(turn, message.run, message.step)
+    if found is None or not current(*found, message.attempt):
+        turn.ask(Stop(message.run, message.step, message.attempt, "superseded"))
+        return
+    _began(turn, *found, message)
+
+
+def succeed(turn: Turn, message: AttemptSucceeded) -> None:
+    """Take in a result."""
+    found = step_of(turn, message.run, message.step)
+    if found is None or not current(*found, message.attempt):
+        return
+    run, step = found
+    _began(turn, run, step, message)
+    turn.record(
+        StepSucceeded(
+            run=message.run,
+            step=step,
+            attempt=message.attempt,
+            executor=message.executor,
+            outputs=message.outputs,
+            logs=message.logs,
+            metrics=message.metrics,
+            tags=message.tags,
+            seconds=message.seconds,
+        )
+    )
+    step_ended(turn, run, step)
+
+
+def fail(turn: Turn, message: AttemptFailed) -> None:
+    """Take in a failure: another attempt, or the end of the step."""
+    found = step_of(turn, message.run, message.step)
+    if found is None or not current(*found, message.attempt):
+        return
+    run, step = found
+    if message.executor:
+        _began(turn, run, step, message)
+    give_up(turn, run, step, message)
+
+
+def give_up(turn: Turn, run: Run, step: int, message: AttemptFailed) -> None:
+    """Record the end of the current attempt and what comes after it."""
+    name, attempt, plan = run.head.run, run.steps[step].attempt, run.plan(step)
+    turn.touch(run.targets[step])
+    if run.cancelling is not None:
+        turn.record(
+            StepCancelled(
+                run=name,
+                step=step,
+                attempt=attempt,
+                reason=run.cancelling.reason,
+                failure=message.failure,
+                executor=message.executor,
+                seconds=message.seconds,
+                logs=message.logs,
+                metrics=message.metrics,
+                tags=message.tags,
+            )
+        )
+        step_ended(turn, run, step)
+        return
+    if message.retriable and attempt < plan.attempts_max and not breaks_off(run):
+        delay = retry_delay_s(plan.retry_delay_s, attempt)
+        turn.record(
+            StepRetrying(
+                run=name,
+                step=step,
+                attempt=attempt,
+                failure=message.failure,
+                retry_at=turn.now + delay,
+                executor=message.executor,
+                seconds=message.seconds,
+                logs=message.logs,
+                metrics=message.metrics,
+                tags=message.tags,
+            )
+        )
+        if delay == 0:
+            turn.record(StepQueued(run=name, step=step, attempt=attempt + 1))
+        return
+    turn.record(
+        StepFailed(
+            run=name,
+            step=step,
+            attempt=attempt,
+            failure=message.failure,
+            executor=message.executor,
+            seconds=message.seconds,
+            logs=message.logs,
+            metrics=message.metrics,
+            tags=message.tags,
+        )
+    )
+    step_ended(turn, run, step)
+
+
+def nobody_s(run: Run, step: int, failure: Failure) -> AttemptFailed:
+    """Return the report that no executor will make."""
+    return AttemptFailed(
+        run=run.head.run,
+        step=run.names[step],
+        attempt=run.steps[step].attempt,
+        executor="",
+        failure=failure,
+    )
+
+
+def retry_delay_s(first_s: float, attempt: int) -> float:
+    """Return the pause after a failed attempt: doubled each time, at most RETRY_DELAY_MAX_S."""
+    return min(first_s * 2.0 ** min(attempt - 1, 60), RETRY_DELAY_MAX_S)
+
+
+def step_of(turn: Turn, name: str, step: str) -> tuple[Run, int] | None:
+    """Return a live run and the place of its step, or None."""
+    run = turn.partition.runs.get(name)
+    if run is None or run.status in RUN_ENDED or run.status is RunStatus.ARRIVING:
+        return None
+    number = run.index.get(step)
+    return None if number is None else (run, number)
+
+
+def _began(
+    turn: Turn, run: Run, step: int, message: AttemptStarted | AttemptSucceeded | AttemptFailed
+) -> None:
+    """Record who runs the attempt, unless that is known: a result may overtake its start."""
+    state = run.steps[step]
+    if state.status is StepStatus.RUNNING and (
+        message.delivery <= state.delivery or not isinstance(message, AttemptStarted)
+    ):
+        return
+    begin_run(turn, run)
+    turn.record(
+        AttemptBegan(
+            run=run.head.run,
+            step=step,
+            attempt=message.attempt,
+            executor=message.executor,
+            delivery=message.delivery,
+        )
+    )

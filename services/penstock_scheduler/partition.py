@@ -1,0 +1,515 @@
+"""One partition of the run log in the hands of its owner.
+
+    elected ─▶ compare-and-set on own.<p> ─▶ replay runlog.<p> ─▶ what is owed is done again
+       ▲          ┌──────────────────────────────┘
+       │          ▼
+       │       inputs ─▶ decide ─▶ ONE fenced commit ─▶ effects ─▶ ack ─┐
+       │          ▲─────────────────────────────────────────────────────┘
+       └──── deposed: the state is dropped, nothing more is written
+
+The pin on the inbox consumer elects; the compare-and-set makes it safe: every commit expects the
+sequence of the owner's own message, so whoever was replaced without noticing is refused. Nothing is
+done before its commit is stored, and nothing is acknowledged before it is done.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.bus import Consumption, Delivery, Expect, Stored
+from penstock.bus.topology import due_consumer, inbox_consumer
+from penstock.contracts import codec
+from penstock.contracts.plans import PlanPart
+from penstock.contracts.queries import RUN_STATES_FINAL
+from penstock.errors import BusUnavailable, Conflict, Corrupt, Transient
+from penstock_scheduler.decide import Input, LookedUp, Resumed, Turn, handle
+from penstock_scheduler.decide.progress import offer
+from penstock_scheduler.effects import (
+    RECORDS,
+    Effect,
+    Emit,
+    PutLatest,
+    PutReuse,
+    PutSummary,
+    dispatches,
+    effects_of,
+    owed,
+)
+from penstock_scheduler.lookups import LookUps
+from penstock_scheduler.performer import Pending, Performer
+from penstock_scheduler.projection import last_told
+from penstock_scheduler.state import RUN_ENDED, Partition, anchor, evolve, forget, needed_from
+from penstock_scheduler.tools import Tools
+from penstock_scheduler.transitions import (
+    Commit,
+    PlanRecorded,
+    RunEnd,
+    Transition,
+    commit_of,
+    messages_of,
+    run_of,
+)
+
+INPUTS_MAX = 1_000
+"""Messages that one commit may answer."""
+UNSETTLED_MAX = 64
+"""Commits whose effects may be under way before the next is decided."""
+COMPACT_S = 1.0
+PAUSE_S = 0.05
+PAUSE_S_MAX = 2.0
+LIVE = "Penstock-Live"
+"""Header of a commit: how many runs still need an owner."""
+
+
+class Deposed(Exception):
+    """Somebody else owns the partition now."""
+
+
+@dataclass(slots=True)
+class Held:
+    """Something to take in; `delivery` is settled when it has been dealt with."""
+
+    message: Input
+    delivery: Delivery | None = None
+
+
+class Term:
+    """One partition from the takeover until somebody else's."""
+
+    def __init__(self, tools: Tools, number: int, fence: int) -> None:
+        self.tools = tools
+        self.number = number
+        self.fence = fence
+        self.state = Partition(number, tools.window, tools.deadline_s)
+        self.waiting: deque[Held] = deque()
+        self.arrived = asyncio.Event()
+        self.in_hand: dict[tuple[str, int], Held] = {}
+        self.commits = 0
+        self.last_sequence = 0
+        self.uncompacted = False
+        self.over = False
+        self.looks = LookUps(tools.bus, tools.names, tools.log, self.put)
+        self.performer = Performer(tools, self.looks, self.put)
+        self._unsettled: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._due: Consumption | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    # -- life -----------------------------------------------------------------------------------
+    async def begin(self) -> None:
+        """Replay the log and do again what may have been lost; then take in messages."""
+        for work in (
+            self.performer.events.work(),
+            self.performer.summaries.work(),
+            self.looks.work(),
+        ):
+            self._spawn(work)
+        effects = await self._replayed()
+        turn = Turn(self.state, self.tools.clock.now())
+        handle(turn, Resumed())
+        offer(turn)
+        await self._commit(turn, ())
+        await self._perform([*effects, *turn.effects], [], list(self._ended_runs()))
+        spec = due_consumer(self.tools.names, self.number)
+        self._due = await self.tools.bus.consume(spec, self.take)
+        self._spawn(self._work())
+        self._spawn(self._compact())
+
+    async def end(self) -> None:
+        """Write nothing more. Safe to call twice."""
+        self.over = True
+        if self._due is not None:
+            await self._due.close()
+            self._due = None
+        me = asyncio.current_task()
+        tasks = [task for task in (*self._tasks, *self._unsettled) if task is not me]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for held in self.in_hand.values():
+            if held.delivery is not None:
+                await held.delivery.nak()  # for the next owner, without waiting for the lease
+        self.in_hand.clear()
+
+    async def drain(self, seconds: float) -> None:
+        """Return when everything decided has been told, or after `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._unsettled:
+                    await asyncio.wait(set(self._unsettled))
+
+    # -- in -------------------------------------------------------------------------------------
+    async def take(self, delivery: Delivery) -> None:
+        """Take in a message of the inbox or a timer."""
+        stored = delivery.message
+        key = (stored.subject, stored.sequence)
+        held = self.in_hand.get(key)
+        if held is not None:
+            held.delivery = (
+                delivery  # delivered again while we still have it: the newest ack counts
+            )
+            return
+        try:
+            message = codec.inbound(stored.data)
+        except Corrupt as error:
+            await self.tools.set_aside(delivery, error.message)
+            return
+        held = self.in_hand[key] = Held(message, delivery)
+        self.waiting.append(held)
+        self.arrived.set()
+
+    def put(self, message: Input) -> None:
+        """Take in an answer of our own shell."""
+        self.waiting.append(Held(message))
+        self.arrived.set()
+
+    async def redispatch(self) -> None:
+        """Offer again what must be on a work queue: the server may have lost its newest messages."""
+        effects = dispatches(self.state)
+        if effects:
+            self.tools.log.info("offered again", partition=self.number, attempts=len(effects))
+            await self._perform(effects, [], [])
+
+    # -- the loop -------------------------------------------------------------------------------
+    async def _work(self) -> None:
+        while True:
+            if not self.waiting:
+                self.arrived.clear()
+                await self.arrived.wait()
+            while len(self._unsettled) >= UNSETTLED_MAX:
+                await asyncio.wait(set(self._unsettled), return_when=asyncio.FIRST_COMPLETED)
+            batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), INPUTS_MAX))]
+            await self._take_in(batch)
+
+    async def _take_in(self, batch: list[Held]) -> None:
+        known = await self._without_ended(batch)
+        turn = Turn(self.state, self.tools.clock.now())
+        for position, held in enumerate(known):
+            try:
+                handle(turn, held.message)
+            except Exception as error:
+                # A bug of ours, met by this message. What was half decided is thrown away with the
+                # state; everything else goes on.
+                await self._poisoned(held, error)
+                batch.remove(held)
+                rest = [*known[:position], *known[position + 1 :]]
+                await self._start_again(batch, rest)
+                return
+        offer(turn)
+        sequences = tuple(
+            held.delivery.message.sequence
+            for held in known
+            if held.delivery is not None and not isinstance(held.message, LookedUp)
+        )
+        await self._commit(turn, sequences)
+        await self._perform(turn.effects, batch, _ended(turn.transitions))
+
+    async def _start_again(self, batch: list[Held], rest: list[Held]) -> None:
+        self.waiting.extendleft(reversed([held for held in batch if held in rest]))
+        self.state = Partition(self.number, self.tools.window, self.tools.deadline_s)
+        await self._perform(await self._replayed(), [], list(self._ended_runs()))
+
+    async def _without_ended(self, batch: list[Held]) -> list[Held]:
+        """Leave out plans of runs that ended so long ago that the log has forgotten them."""
+        doubtful = {
+            held.message.head.run
+            for held in batch
+            if isinstance(held.message, PlanPart) and held.message.head.run not in self.state.runs
+        }
+        if not doubtful:
+            return batch
+        runs = sorted(doubtful)
+        summaries = await self.tools.patiently(
+            lambda: self.performer.summaries.bucket.get_many(runs)
+        )
+        ended = {
+            run
+            for run, found in zip(runs, summaries, strict=True)
+            if found is not None and found.value.state in RUN_STATES_FINAL
+        }
+        return [
+            held
+            for held in batch
+            if not (isinstance(held.message, PlanPart) and held.message.head.run in ended)
+        ]
+
+    async def _poisoned(self, held: Held, error: Exception) -> None:
+        self.tools.log.error(
+            "cannot take in",
+            partition=self.number,
+            kind=type(held.message).__name__,
+            exc_info=error,
+        )
+        if held.delivery is not None:
+            stored = held.delivery.message
+            self.in_hand.pop((stored.subject, stored.sequence), None)
+            await self.tools.set_aside(held.delivery, f"{type(error).__name__}: {error}")
+
+    # -- the log --------------------------------------------------------------------------------
+    async def _commit(self, turn: Turn, inputs: tuple[int, ...]) -> None:
+        """Store what was decided, in as many messages as it needs.
+
+        Raises:
+            Deposed: somebody else owns the partition.
+        """
+        if not turn.transitions:
+            return
+        commit = Commit(
+            at=turn.now,
+            inputs=inputs,
+            transitions=tuple(turn.transitions),
+            live=len(self.state.runs),
+        )
+        first = 0
+        for data in messages_of(commit):
+            self.commits += 1
+            sequence = await self._append(data, commit.live)
+            first = first or sequence
+            self.last_sequence = sequence
+        anchor(self.state, first)
+        self.uncompacted = True
+
+    async def _append(self, data: bytes, live: int) -> int:
+        tools, names = self.tools, self.tools.names
+        own = names.own(self.number)
+        # The id names the term: a commit that was sent and not answered is found as a duplicate.
+        message_id = f"{self.number}.{self.fence}.{self.commits}"
+        pause_s = PAUSE_S
+        while True:
+            try:
+                appended = await tools.bus.append(
+                    names.runlog(self.number),
+                    data,
+                    {LIVE: str(live)},
+                    message_id=message_id,
+                    expect=Expect(self.fence, own),
+                )
+            except Conflict as error:
+                await self._still_ours()
+                tools.log.debug("another write is in process", error=str(error))
+                await asyncio.sleep(PAUSE_S)
+            except BusUnavailable as error:
+                tools.log.warning("a commit waits", partition=self.number, error=str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, PAUSE_S_MAX)
+            else:
+                if appended.duplicate:  # on a replicated stream this is said to deposed owners too
+                    await self._still_ours()
+                return appended.sequence
+
+    async def _still_ours(self) -> None:
+        tools = self.tools
+        own = await tools.patiently(
+            lambda: tools.bus.last(tools.names.stream("runs"), tools.names.own(self.number))
+        )
+        if own is None or own.sequence != self.fence:
+            raise Deposed
+
+    async def _replayed(self) -> list[Effect]:
+        """Make the state from the log; return what may have been lost."""
+        tools, names = self.tools, self.tools.names
+        messages: list[Stored] = []
+        await tools.bus.replay(names.stream("runs"), [names.runlog(self.number)], messages.append)
+        commits = [(stored.sequence, commit_of(stored.data)) for stored in messages]
+        planned = dict.fromkeys(
+            run_of(transition)
+            for _, commit in commits
+            for transition in commit.transitions
+            if isinstance(transition, PlanRecorded)
+        )
+        told = await last_told(tools.bus, names, list(planned))
+        records: list[Effect] = []
+        for sequence, commit in commits:
+            for transition in commit.transitions:
+                evolve(self.state, transition, commit.at)
+                records.extend(
+                    effect
+                    for effect in effects_of(self.state, transition, commit.at)
+                    if isinstance(effect, RECORDS)
+                    and not (
+                        isinstance(effect, Emit) and effect.event.seq <= told[effect.event.run]
+                    )
+                )
+            anchor(self.state, sequence)
+            self.last_sequence = sequence
+        self.uncompacted = bool(commits)
+        if commits:
+            tools.log.info(
+                "took over",
+                partition=self.number,
+                commits=len(commits),
+                runs=len(self.state.runs),
+                transitions=sum(len(commit.transitions) for _, commit in commits),
+            )
+        results = [record for record in records if isinstance(record, PutReuse | PutLatest)]
+        if results:
+            self._spawn(self.performer.put_back(results))
+        return [*_newest(records), *owed(self.state)]
+
+    def _ended_runs(self) -> Iterable[str]:
+        return [name for name, run in self.state.runs.items() if run.status in RUN_ENDED]
+
+    # -- out ------------------------------------------------------------------------------------
+    async def _perform(self, effects: list[Effect], batch: list[Held], ended: list[str]) -> None:
+        """Put effects on the wire, in order; the rest happens beside the next decision."""
+        pending = await self.performer.perform(effects)
+        if pending or batch or ended:
+            task = asyncio.create_task(self._settle(pending, batch, ended))
+            self._unsettled.add(task)
+            task.add_done_callback(self._settled)
+
+    async def _settle(self, pending: list[Pending], batch: list[Held], ended: list[str]) -> None:
+        told = self.performer.events.progress.given
+        listed = self.performer.summaries.progress.given
+        await self.performer.settle(pending)
+        await self.performer.summaries.progress.reached(listed)
+        for held in batch:
+            if held.delivery is not None:
+                stored = held.delivery.message
+                self.in_hand.pop((stored.subject, stored.sequence), None)
+                await held.delivery.ack()
+        if ended:
+            await self.performer.events.progress.reached(told)
+            for run in ended:
+                forget(self.state, run)
+                self.uncompacted = True
+
+    def _settled(self, task: "asyncio.Task[None]") -> None:
+        self._unsettled.discard(task)
+        self._watch(task)
+
+    async def _compact(self) -> None:
+        """Drop from the log what no replay needs; its last message stays, to prove what is live."""
+        names = self.tools.names
+        while True:
+            await asyncio.sleep(COMPACT_S)
+            up_to = needed_from(self.state) or self.last_sequence
+            if not self.uncompacted or not up_to:
+                continue
+            self.uncompacted = False
+            try:
+                await self.tools.bus.purge(
+                    names.stream("runs"), names.runlog(self.number), up_to=up_to
+                )
+                await self.tools.bus.purge(
+                    names.stream("runs"), names.own(self.number), up_to=self.fence
+                )
+            except Transient as error:
+                self.uncompacted = True
+                self.tools.log.warning("the log is not compacted", error=str(error))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._watch)
+        self._tasks.append(task)
+
+    def _watch(self, task: "asyncio.Task[None]") -> None:
+        """A term whose parts fail is over: the next one replays."""
+        if task.cancelled() or self.over:
+            return
+        failure = task.exception()
+        if failure is None:
+            return
+        self.over = True
+        if isinstance(failure, Deposed):
+            self.tools.log.info("deposed", partition=self.number)
+        else:
+            self.tools.log.error("a term failed", partition=self.number, exc_info=failure)
+        self._ending = asyncio.create_task(self.end())
+
+
+class Owner:
+    """A replica's candidacy for one partition."""
+
+    def __init__(self, tools: Tools, number: int) -> None:
+        self.tools = tools
+        self.number = number
+        self.term: Term | None = None
+        self._consumption: Consumption | None = None
+
+    async def start(self) -> None:
+        """Stand for election, for ever."""
+        spec = inbox_consumer(self.tools.names, self.number)
+        await self.tools.bus.ensure_consumer(spec)
+        await self.tools.bus.ensure_consumer(due_consumer(self.tools.names, self.number))
+        self._consumption = await self.tools.bus.consume(spec, self._take, on_elected=self._elected)
+
+    async def stop(self, drain_s: float) -> None:
+        """Take in nothing more, tell what was decided, and let the next one take over."""
+        if self._consumption is not None:
+            await self._consumption.close()
+        if self.term is not None:
+            await self.term.drain(drain_s)
+            await self.term.end()
+            self.term = None
+
+    @property
+    def owns(self) -> bool:
+        """Whether this replica writes this partition's log now."""
+        return self.term is not None and not self.term.over
+
+    async def redispatch(self) -> None:
+        """After a reconnect: offer again what the server may have lost."""
+        if self.term is not None and not self.term.over:
+            await self.term.redispatch()
+
+    async def _take(self, delivery: Delivery) -> None:
+        if not self.owns:
+            # We are still the one who gets the messages: whoever took over has lost the pin again.
+            await self._elected()
+        assert self.term is not None  # noqa: S101 - _elected made one, or raised
+        await self.term.take(delivery)
+
+    async def _elected(self) -> None:
+        if self.term is not None:
+            if not self.term.over and await self._owned(self.term.fence):
+                return  # the pin went astray and came back; nobody wrote meanwhile
+            await self.term.end()
+            self.term = None
+        term = Term(self.tools, self.number, await self._take_over())
+        try:
+            await term.begin()
+        except BaseException as error:
+            await term.end()
+            if isinstance(error, Corrupt):
+                # A newer version wrote the log. Leaving is the only way to let it have the pin.
+                self.tools.fail(error)
+            raise
+        self.term = term
+
+    async def _owned(self, fence: int) -> bool:
+        names = self.tools.names
+        own = await self.tools.bus.last(names.stream("runs"), names.own(self.number))
+        return own is not None and own.sequence == fence
+
+    async def _take_over(self) -> int:
+        """Make every earlier owner's commits impossible; return the fence of ours."""
+        bus, names = self.tools.bus, self.tools.names
+        subject = names.own(self.number)
+        while True:
+            last = await bus.last(names.stream("runs"), subject)
+            with contextlib.suppress(Conflict):
+                appended = await bus.append(
+                    subject,
+                    msgspec.json.encode({"instance": self.tools.instance}),
+                    message_id=f"{self.tools.instance}.{secrets.token_hex(8)}",
+                    expect=Expect(last.sequence if last else 0),
+                )
+                return appended.sequence
+
+
+def _ended(transitions: list[Transition]) -> list[str]:
+    return [transition.run for transition in transitions if isinstance(transition, RunEnd)]
+
+
+def _newest(records: list[Effect]) -> list[Effect]:
+    """Return the events, and of each run's lines the last one."""
+    lines = {e.summary.run: e for e in records if isinstance(e, PutSummary)}
+    return [*(e for e in records if isinstance(e, Emit)), *lines.values()]

@@ -1,0 +1,226 @@
+"""Doing what was decided: one effect, one or two words to the bus.
+
+Effects go on the wire in the order they were asked for and are awaited beside the next decision.
+What fails because the bus is away is done again until the term ends; every effect may be done twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from penstock.bus import Appended, Expect
+from penstock.bus.buckets import Bucket, Value
+from penstock.contracts.codec import encoded
+from penstock.contracts.inbox import Inbound, TimerDue
+from penstock.contracts.queries import LatestEntry, ReuseEntry
+from penstock.contracts.work import AttemptFailed, Failure, StopAttempt
+from penstock.errors import BusUnavailable, Conflict, Invalid, PenstockError
+from penstock.ids import is_name
+from penstock_scheduler.effects import (
+    AskFlight,
+    CancelTimers,
+    Dispatch,
+    Effect,
+    Emit,
+    LookUp,
+    PutLatest,
+    PutReuse,
+    PutSummary,
+    ReleaseFlight,
+    SetTimer,
+    Stop,
+    TellFlight,
+    Withdraw,
+)
+from penstock_scheduler.lookups import LookUps
+from penstock_scheduler.projection import Projector, Summaries
+from penstock_scheduler.tools import PAUSE_S, PAUSE_S_MAX, Tools
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An effect that is on the wire."""
+
+    effect: Effect
+    done: Awaitable[object]
+
+
+class Performer:
+    """Performs the effects of one partition."""
+
+    def __init__(self, tools: Tools, looks: LookUps, put: Callable[[Inbound], None]) -> None:
+        self.tools = tools
+        self.looks = looks
+        self.put = put
+        self.events = Projector(tools.bus, tools.names, tools.log)
+        self.summaries = Summaries(tools.bus, tools.names, tools.log)
+        self.reuse = Bucket(tools.bus, tools.names.bucket("reuse"), ReuseEntry)
+        self.latest = Bucket(tools.bus, tools.names.bucket("latest"), LatestEntry)
+
+    async def perform(self, effects: list[Effect]) -> list[Pending]:
+        """Begin every effect, in order; return those whose end is worth waiting for."""
+        pending: list[Pending] = []
+        for effect in effects:
+            done = await self._begun(effect)
+            if done is not None:
+                pending.append(Pending(effect, done))
+        return pending
+
+    async def settle(self, pending: list[Pending]) -> None:
+        """Return when every effect is done, however often it has to be tried."""
+        pause_s = PAUSE_S
+        while pending:
+            results = await asyncio.gather(*(p.done for p in pending), return_exceptions=True)
+            again: list[Effect] = []
+            for one, result in zip(pending, results, strict=True):
+                if isinstance(result, BusUnavailable):
+                    again.append(one.effect)
+                elif isinstance(result, Conflict):
+                    pass  # the attempt is on its queue already, or somebody else's claim stands
+                elif isinstance(result, Invalid):
+                    self._refused(one.effect, result)
+                elif isinstance(result, BaseException):
+                    raise result
+            if not again:
+                return
+            self.tools.log.warning("effects wait", effects=len(again), error=str(results[0]))
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_S_MAX)
+            pending = await self.perform(again)
+
+    async def _begun(self, effect: Effect) -> Awaitable[object] | None:
+        try:
+            return await self._begin(effect)
+        except (BusUnavailable, Invalid) as error:
+            failed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
+    async def _begin(self, effect: Effect) -> Awaitable[object] | None:
+        bus, names = self.tools.bus, self.tools.names
+        match effect:
+            case Emit():
+                self.events.add(effect)
+            case PutSummary():
+                self.summaries.add(effect.summary)
+            case LookUp():
+                self.looks.add(effect)
+            case Dispatch(item=item):
+                return await bus.append_soon(
+                    names.work(item.target, item.run, item.step, item.attempt),
+                    encoded(item),
+                    message_id=f"{item.run}.{item.step}.{item.attempt}",
+                )
+            case SetTimer():
+                return await self._set(effect)
+            case Stop():
+                await self._stop(effect)
+            case PutReuse():
+                subject = self.reuse.subject(effect.fingerprint)
+                return await bus.append_soon(subject, encoded(effect.entry))
+            case PutLatest():
+                subject = self.latest.subject(effect.key)
+                return await bus.append_soon(subject, encoded(effect.entry))
+            case ReleaseFlight():
+                return asyncio.ensure_future(self._release(effect))
+            case AskFlight(message=asked):
+                return await bus.append_soon(
+                    names.inbox(asked.run, "scheduler", "follow", asked.step),
+                    encoded(asked),
+                    message_id=f"{asked.run}.{asked.step}.follow."
+                    f"{asked.follower_run}.{asked.follower_step}.{asked.look}",
+                )
+            case TellFlight(message=told):
+                return await bus.append_soon(
+                    names.inbox(told.run, "scheduler", "landed", told.step),
+                    encoded(told),
+                    message_id=f"{told.run}.{told.step}.landed."
+                    f"{told.leader_run}.{told.leader_step}.{told.look}",
+                )
+            case Withdraw():
+                return asyncio.ensure_future(self._withdraw(effect))
+            case CancelTimers(run=run):
+                stream = names.stream("timers")
+                return asyncio.ensure_future(bus.purge(stream, names.timers_of(run)))
+            case _:
+                assert_never(effect)
+        return None
+
+    async def _set(self, timer: SetTimer) -> "asyncio.Future[Appended]":
+        due = TimerDue(run=timer.run, step=timer.step, attempt=timer.attempt, kind=timer.kind)
+        names = self.tools.names
+        return await self.tools.bus.schedule(
+            names.timer(timer.run, timer.step, timer.kind),
+            names.due(timer.run, timer.step, timer.kind),
+            encoded(due),
+            timer.at,
+        )
+
+    async def _stop(self, stop: Stop) -> None:
+        if not is_name(stop.run) or not is_name(stop.step):
+            return  # news about a run that cannot exist; its names are no subject
+        order = StopAttempt(run=stop.run, step=stop.step, attempt=stop.attempt, reason=stop.reason)
+        try:
+            await self.tools.bus.publish(self.tools.names.stop(stop.run, stop.step), encoded(order))
+        except PenstockError as error:  # never the last word: a timer says it again
+            self.tools.log.warning("a stop order was not sent", run=stop.run, error=str(error))
+
+    async def _withdraw(self, work: Withdraw) -> None:
+        names = self.tools.names
+        subject = (
+            names.work(work.target, work.run, work.step, work.attempt)
+            if work.attempt
+            else names.work_of_run(work.run)
+        )
+        await self.tools.bus.purge(names.stream("work"), subject)
+
+    async def _release(self, flight: ReleaseFlight) -> None:
+        found = await self.reuse.get(flight.fingerprint)
+        if found is None or found.value.ended_at:
+            return
+        if (found.value.run, found.value.step) == (flight.run, flight.step):
+            await self.reuse.delete(flight.fingerprint, revision=found.revision)
+
+    async def put_back(self, effects: list[PutReuse | PutLatest]) -> None:
+        """Offer results again that a dead owner may not have offered; newer ones stay."""
+        tools = self.tools
+        reuse = {e.fingerprint: e.entry for e in effects if isinstance(e, PutReuse)}
+        present = await tools.patiently(lambda: self.reuse.get_many(list(reuse)))
+        for (key, entry), found in zip(reuse.items(), present, strict=True):
+            if found is None or found.value.ended_at < entry.ended_at:
+                await self._put_if(self.reuse.subject(key), encoded(entry), found)
+        latest = {e.key: e.entry for e in effects if isinstance(e, PutLatest)}
+        before = await tools.patiently(lambda: self.latest.get_many(list(latest)))
+        for (name, line), kept in zip(latest.items(), before, strict=True):
+            if kept is None or kept.value.at < line.at:
+                await self._put_if(self.latest.subject(name), encoded(line), kept)
+
+    async def _put_if(self, subject: str, data: bytes, found: Value[Any] | None) -> None:
+        """Put unless somebody else does meanwhile: they know better."""
+        if found is None:  # never there, or deleted: a marker would need its own sequence
+            await self.tools.bus.append_soon(subject, data)
+            return
+        await self.tools.bus.append_soon(subject, data, expect=Expect(found.revision))
+
+    def _refused(self, effect: Effect, error: Invalid) -> None:
+        """A work item above the bus's limit can never be queued: the attempt has failed."""
+        self.tools.log.error("an effect is refused", effect=type(effect).__name__, error=str(error))
+        if isinstance(effect, Dispatch):
+            item = effect.item
+            failure = Failure(
+                code=error.code,
+                message=f"the work item cannot be queued: {error.message}",
+                where=f"steps.{item.step}",
+                hint="pass large values as artifacts",
+            )
+            self.put(
+                AttemptFailed(
+                    run=item.run,
+                    step=item.step,
+                    attempt=item.attempt,
+                    executor="",
+                    failure=failure,
+                    retriable=False,
+                )
+            )

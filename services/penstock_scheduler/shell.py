@@ -1,0 +1,81 @@
+"""The scheduler's process: sixteen candidacies, the questions anyone may ask, and the alarm clock.
+
+Nobody is elected for a partition without messages. So every replica looks, at its start and every
+few seconds, for partitions whose last commit speaks of live runs, and sends each a word; the word
+is taken in by the owner there is, or makes one. Timers that came due meanwhile wait in their stream.
+"""
+
+import asyncio
+import contextlib
+
+from penstock.bus.topology import ALL_PARTITIONS, ensure
+from penstock.contracts.codec import encoded
+from penstock.contracts.inbox import Wake
+from penstock.errors import BusUnavailable
+from penstock.runtime.service import Context
+from penstock_scheduler.partition import LIVE, Owner
+from penstock_scheduler.queries import Queries
+from penstock_scheduler.settings import Settings
+from penstock_scheduler.tools import Tools
+
+NEEDED = ("inbox", "runs", "timers", "work", "events", "dead")
+TABLES = ("runs", "reuse", "latest")
+WAKE_S = 5.0
+DRAIN_S = 5.0
+
+
+async def serve(context: Context[Settings]) -> None:
+    """Own partitions and answer questions until told to stop."""
+    tools = Tools(
+        bus=context.bus,
+        names=context.names,
+        log=context.log,
+        clock=context.clock,
+        instance=context.instance,
+        window=context.settings.window,
+        deadline_s=context.settings.deadline_s,
+        fail=context.fail,
+    )
+    await ensure(tools.bus, tools.names, NEEDED + TABLES)
+    queries = Queries(tools)
+    await queries.start()
+    owners = [Owner(tools, number) for number in ALL_PARTITIONS]
+    for owner in owners:
+        await owner.start()
+
+    async def on_reconnect() -> None:
+        for owner in owners:
+            await owner.redispatch()
+
+    tools.bus.on_reconnect(on_reconnect)
+    alarm = asyncio.create_task(_wake(tools, owners))
+    context.ready()
+    try:
+        await context.stopping.wait()
+    finally:
+        alarm.cancel()
+        await asyncio.wait({alarm})
+        await asyncio.gather(*(owner.stop(DRAIN_S) for owner in owners))
+        await queries.stop()
+
+
+async def _wake(tools: Tools, owners: list[Owner]) -> None:
+    """Wake partitions that have live runs and may have no owner, for ever."""
+    names = tools.names
+    while True:
+        with contextlib.suppress(BusUnavailable):
+            asleep = [owner.number for owner in owners if not owner.owns]
+            found = await tools.bus.last_many(
+                names.stream("runs"), [names.runlog(number) for number in asleep]
+            )
+            for number, stored in zip(asleep, found, strict=True):
+                if stored is None or stored.headers.get(LIVE, "0") == "0":
+                    continue
+                # One word per partition and period, however many replicas there are.
+                period = int(tools.clock.now() // WAKE_S)
+                await tools.bus.append(
+                    names.wake(number),
+                    encoded(Wake(partition=number)),
+                    message_id=f"wake.{number}.{period}",
+                )
+        await asyncio.sleep(WAKE_S)

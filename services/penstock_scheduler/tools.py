@@ -1,0 +1,64 @@
+"""What every room of the scheduler's shell is handed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from penstock.bus import Bus, Delivery
+from penstock.clock import Clock
+from penstock.contracts.subjects import Subjects
+from penstock.errors import BusUnavailable
+
+DELIVERIES_MAX = 5
+AGAIN_S = 1.0
+PAUSE_S = 0.05
+PAUSE_S_MAX = 2.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Adapters in hand."""
+
+    bus: Bus
+    names: Subjects
+    log: FilteringBoundLogger
+    clock: Clock
+    instance: str
+    window: int
+    deadline_s: float
+    fail: Callable[[BaseException], None]
+    """Ends the process with an error that no replica of this version can get over."""
+
+    async def patiently(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Return what the bus answers, however long it is away."""
+        pause_s = PAUSE_S
+        while True:
+            try:
+                return await question()
+            except BusUnavailable as error:
+                self.log.warning("waiting for the bus", error=str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, PAUSE_S_MAX)
+
+    async def set_aside(self, delivery: Delivery, reason: str) -> None:
+        """Keep a message nobody can take in under `dead.inbox`, at its fifth delivery."""
+        stored = delivery.message
+        if delivery.deliveries < DELIVERIES_MAX:
+            await delivery.nak(AGAIN_S)
+            return
+        headers = {
+            "Penstock-Reason": " ".join(reason.split())[:500],
+            "Penstock-Subject": stored.subject,
+        }
+        subject = self.names.dead("inbox")
+        message_id = f"{stored.subject}.{stored.sequence}"
+        await self.patiently(
+            lambda: self.bus.append(subject, stored.data, headers, message_id=message_id)
+        )
+        self.log.error("set aside", subject=stored.subject, reason=reason)
+        await delivery.term(reason)
