@@ -4,6 +4,7 @@ Any replica answers. A change is one compare-and-set on the bucket `schedules`; 
 the bucket, so there is nobody to tell.
 """
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from penstock.errors import Conflict, Corrupt, Invalid, NotFound, PenstockError,
 from penstock.ids import checked_name, did_you_mean
 from penstock_trigger.decide import changed_event, request_of
 from penstock_trigger.effects import Announce
+from penstock_trigger.keeper import state_in
 from penstock_trigger.rules import check_against, checked, next_dues, notes_on
 from penstock_trigger.shell import Shell
 from penstock_trigger.state import active_from, idempotency_key
@@ -82,12 +84,10 @@ class Commands:
                     code="E_LIMIT",
                     where="schedule",
                 )
-            cursor = await self.shell.cursors.get(wish.name)
+            cursor = await self._cursor(wish.name)
             if before is not None and _same(before.value, wish):
                 return await self._view(before.value, cursor, ("nothing changed", *notes))
-            last = max(
-                before.value.revision if before else 0, cursor.value.revision if cursor else 0
-            )
+            last = max(before.value.revision if before else 0, cursor.revision if cursor else 0)
             schedule = msgspec.structs.replace(wish, revision=last + 1)
             try:
                 if before is None:
@@ -120,12 +120,12 @@ class Commands:
 
         await bucket.bus.replay(bucket.stream, [bucket.subject(">")], take)
         names = sorted(name for name, schedule in found.items() if schedule is not None)
-        cursors = await self.shell.cursors.get_many(names) if names else []
+        cursors = await asyncio.gather(*(self._cursor(name) for name in names))
         views = []
-        for name, cursor in zip(names, cursors, strict=True):
+        for name, state in zip(names, cursors, strict=True):
             schedule = found[name]
             assert schedule is not None  # noqa: S101
-            views.append(self._shown(schedule, cursor))
+            views.append(self._shown(schedule, state))
         answer = SchedulesAnswer(schedules=tuple(views))
         if len(encoded(answer)) > ANSWER_BYTES_MAX:
             slim = [
@@ -144,7 +144,7 @@ class Commands:
     async def show(self, command: ScheduleCommand) -> ScheduleView:
         """Return one schedule, its next firings and what to know about them."""
         found = await self._existing(command.name)
-        return await self._view(found.value, await self.shell.cursors.get(command.name))
+        return await self._view(found.value, await self._cursor(command.name))
 
     async def pause(self, command: ScheduleCommand) -> ScheduleView:
         """Fire no more until resumed."""
@@ -172,14 +172,19 @@ class Commands:
         )
         message_id = f"{idempotency_key(schedule.name, schedule.revision, key)}/fired"
         await self.shell.outside.announce([Announce(event, message_id)])
-        view = await self._view(schedule, await self.shell.cursors.get(schedule.name))
+        view = await self._view(schedule, await self._cursor(schedule.name))
         return msgspec.structs.replace(view, run=answer.run, notes=(*view.notes, *answer.notes))
 
     async def delete(self, command: ScheduleCommand) -> ScheduleView:
         """Remove a schedule; its cursor stays, so a successor of the same name is a new revision."""
         for _ in range(TRIES_MAX):
-            found = await self._existing(command.name)
-            cursor = await self.shell.cursors.get(command.name)
+            try:
+                found = await self._existing(command.name)
+            except Corrupt as error:
+                await self.shell.schedules.delete(command.name)
+                broken = Schedule(name=command.name, pipeline="")
+                return ScheduleView(schedule=broken, notes=(f"deleted; it was broken: {error}",))
+            cursor = await self._cursor(command.name)
             try:
                 await self.shell.schedules.delete(command.name, revision=found.revision)
             except Conflict:
@@ -193,7 +198,7 @@ class Commands:
         paused = what == "paused"
         for _ in range(TRIES_MAX):
             found = await self._existing(command.name)
-            cursor = await self.shell.cursors.get(command.name)
+            cursor = await self._cursor(command.name)
             if found.value.paused == paused:
                 note = "it is paused already" if paused else "it is not paused"
                 return await self._view(found.value, cursor, (note,))
@@ -223,6 +228,11 @@ class Commands:
 
         return answer
 
+    async def _cursor(self, name: str) -> ScheduleState | None:
+        bucket = self.shell.cursors
+        stored = await bucket.bus.last(bucket.stream, bucket.subject(name))
+        return None if stored is None else state_in(bucket, stored, self.shell.log)
+
     async def _existing(self, name: str) -> Value[Schedule]:
         found = await self.shell.schedules.get(name)
         if found is None:
@@ -250,16 +260,15 @@ class Commands:
         return ()
 
     async def _view(
-        self, schedule: Schedule, cursor: Value[ScheduleState] | None, notes: tuple[str, ...] = ()
+        self, schedule: Schedule, state: ScheduleState | None, notes: tuple[str, ...] = ()
     ) -> ScheduleView:
-        view = self._shown(schedule, cursor)
+        view = self._shown(schedule, state)
         after = max(self.shell.clock.now(), active_from(schedule))
         return msgspec.structs.replace(
             view, notes=(*notes, *view.notes, *notes_on(schedule, after))
         )
 
-    def _shown(self, schedule: Schedule, cursor: Value[ScheduleState] | None) -> ScheduleView:
-        state = cursor.value if cursor is not None else None
+    def _shown(self, schedule: Schedule, state: ScheduleState | None) -> ScheduleView:
         notes = []
         if schedule.paused:
             notes.append("paused")

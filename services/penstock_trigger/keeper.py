@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
-from penstock.bus.buckets import Bucket, is_deleted
+from penstock.bus import Stored
+from penstock.bus.buckets import Bucket
 from penstock.clock import Clock
 from penstock.contracts.schedules import Schedule, ScheduleState
-from penstock.errors import Conflict, PenstockError, Transient
+from penstock.errors import Conflict, Corrupt, PenstockError, Transient
 from penstock_trigger.alarms import Alarms
 from penstock_trigger.decide import asked, decided, next_wake, settled, told
 from penstock_trigger.outside import Outside
@@ -215,5 +216,16 @@ class Keeper:
         bucket = self.duty.cursors
         stored = await bucket.bus.last(bucket.stream, bucket.subject(self.name))
         if stored is not None:
-            value = None if is_deleted(stored) else bucket.value_of(stored)
-            self.note(value.value if value else None, stored.sequence)
+            self.note(state_in(bucket, stored, self.duty.log), stored.sequence)
+
+
+def state_in(
+    bucket: Bucket[ScheduleState], stored: Stored, log: FilteringBoundLogger
+) -> ScheduleState | None:
+    """Return the cursor that is stored; None for one that is deleted, or that nobody can read."""
+    try:
+        value = bucket.value_of(stored)
+    except Corrupt as error:
+        log.error("broken cursor; starting anew", subject=stored.subject, error=str(error))
+        return None
+    return value.value if value is not None else None

@@ -22,7 +22,7 @@ from penstock.contracts.subjects import Subjects
 from penstock.errors import BusUnavailable, Conflict, Corrupt, NotFound, Transient
 from penstock_trigger.effects import Announce
 
-ANSWER_S = 10.0
+ANSWER_S = 5.0
 """How long a planner may take to answer."""
 PROBE_S = 2.0
 PAUSE_MIN_S = 0.2

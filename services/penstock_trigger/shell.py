@@ -14,7 +14,7 @@ from penstock.contracts.schedules import Schedule, ScheduleState
 from penstock.contracts.subjects import Subjects
 from penstock.errors import Corrupt, NotFound, Transient
 from penstock_trigger.alarms import Alarms
-from penstock_trigger.keeper import Duty, Keeper
+from penstock_trigger.keeper import Duty, Keeper, state_in
 from penstock_trigger.outside import Outside
 
 SERVICE = "penstock-trigger"
@@ -138,13 +138,7 @@ class Shell:
 
     async def _take_cursor(self, stored: Stored) -> None:
         name = self.cursors.key_of(stored)
-        state = None
-        if not is_deleted(stored):
-            try:
-                value = self.cursors.value_of(stored)
-                state = value.value if value else None
-            except Corrupt as error:
-                self.log.error("broken cursor; starting anew", schedule=name, error=str(error))
+        state = state_in(self.cursors, stored, self.log)
         self.cursors_seen[name] = (state, stored.sequence)
         keeper = self.keepers.get(name)
         if keeper is not None:

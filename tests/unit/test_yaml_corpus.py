@@ -10,7 +10,7 @@ from penstock.sdk.yaml_text import BYTES_MAX, document_of
 
 HEAD = "type: pipeline\njobs:\n  train:\n    command: python train.py\n"
 
-CORPUS = {
+CORPUS: dict[str, tuple[str | bytes, str]] = {
     "nothing at all": ("", "E_EMPTY f.yml: no content"),
     "only a comment": ("# hello\n", "E_EMPTY f.yml: no content"),
     "too large": ("#" * (BYTES_MAX + 1), "E_TOO_LARGE f.yml: 1,048,577 bytes; allowed: 1 MiB"),
