@@ -67,6 +67,4 @@ def _print(seen: Seen, output: str) -> None:
     else:
         from penstock.sdk.wording import event_line
 
-        run = str(seen.data.get("run", ""))
-        line = event_line(seen)
-        click.echo(line if seen.noun != "step" else line.replace("  ", f"  {run} ", 1))
+        click.echo(event_line(seen))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Self
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, OverflowMethod, RenderResult
 from rich.live import Live
 from rich.text import Text
 
@@ -50,6 +50,7 @@ class Picture:
         self.console = Console(file=stream, highlight=False, no_color=_no_color())
         encoding = (getattr(stream, "encoding", "") or "ascii").lower()
         self.glyphs = GLYPHS if encoding.startswith("utf") else ASCII_GLYPHS
+        self.plain = not encoding.startswith("utf")
         self.live = Live(
             console=self.console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
@@ -68,13 +69,18 @@ class Picture:
 
     def draw(self, progress: Progress, now: float) -> None:
         """Draw the run as it is at `now`."""
-        self.live.update(Frame(progress, now, self.glyphs), refresh=True)
+        self.live.update(Frame(progress, now, self.glyphs, plain=self.plain), refresh=True)
 
 
 class Frame:
     """One picture; knows the terminal's size only when it is drawn."""
 
-    def __init__(self, progress: Progress, now: float, glyphs: dict[str, str]) -> None:
+    def __init__(
+        self, progress: Progress, now: float, glyphs: dict[str, str], *, plain: bool = False
+    ) -> None:
+        self.overflow: OverflowMethod = "crop" if plain else "ellipsis"
+        self.dots = "..." if plain else "…"
+        self.plain = plain
         self.progress = progress
         self.now = now
         self.glyphs = glyphs
@@ -83,8 +89,8 @@ class Frame:
         """Yield the lines that fit."""
         height = console.size.height - 1
         for line in self.lines(options.max_width, height):
-            line.truncate(options.max_width, overflow="ellipsis")
-            yield line
+            line.truncate(options.max_width, overflow=self.overflow)
+            yield Text(_ascii(line.plain), no_wrap=True) if self.plain else line
 
     def lines(self, width: int, height: int) -> list[Text]:
         """Return at most `height` lines for a terminal of `width` cells."""
@@ -95,7 +101,7 @@ class Frame:
         lines = [self.header(width)]
         lines += [self.step(step, name_width, width) for step in shown]
         if hidden:
-            lines.append(Text(f"  … {_counted(hidden)}", style="dim", no_wrap=True))
+            lines.append(Text(f"  {self.dots} {_counted(hidden)}", style="dim", no_wrap=True))
         return lines
 
     def header(self, width: int) -> Text:
@@ -118,7 +124,7 @@ class Frame:
         style = STYLES.get(step.state, "")
         name = clean(step.name)
         if cell_width(name) > name_width:
-            name = name[: name_width - 1] + "…"
+            name = name[: name_width - len(self.dots)] + self.dots
         text = Text(no_wrap=True)
         text.append(f"{self.glyphs.get(step.state, '?')} ", style=style)
         text.append(
@@ -151,8 +157,8 @@ class Frame:
             again = f"again in {duration(left)}" if step.retry_at else "again"
             return clean(f"{again}: {step.failure.get('message', '')}"), "yellow"
         if step.state == "running":
-            attempt = f"attempt {step.attempt} " if step.attempt > 1 else ""
-            overdue = "overdue " if step.overdue else ""
+            attempt = f"attempt {step.attempt}  " if step.attempt > 1 else ""
+            overdue = "overdue  " if step.overdue else ""
             return f"{overdue}{attempt}{step.last_line}", "dim"
         if step.state in ("reused", "skipped", "cancelled", "queued"):
             return clean(step.reason), "dim"
@@ -177,6 +183,10 @@ def _counted(steps: Sequence[StepProgress]) -> str:
     for step in steps:
         counts[step.state] = counts.get(step.state, 0) + 1
     return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
 
 
 def _no_color() -> bool | None:

@@ -4,6 +4,7 @@ Exit codes: 0 ok · 1 the run failed · 2 usage or refused · 3 not found · 4 n
 allowed · 124 timed out · 130 interrupted. Data goes to stdout, progress and errors to stderr.
 """
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -84,6 +85,10 @@ def exit_code_of(error: PenstockError) -> int:
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets "?", never a traceback.
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="replace")
     try:
         code = penstock.main(standalone_mode=False)
         sys.stdout.flush()

@@ -1,6 +1,6 @@
 """What commands print: data on stdout as table, json, yaml, tsv or name; everything else on stderr.
 
-Tables are drawn by rich on a terminal and are plain aligned columns in a pipe. Texts that users wrote
+Tables are fitted to the width of a terminal and whole in a pipe. Texts that users wrote
 lose their control characters before a terminal sees them.
 """
 
@@ -22,6 +22,7 @@ __all__ = [
     "aligned",
     "clean",
     "coloured",
+    "fitted",
     "note",
     "output_option",
     "print_data",
@@ -32,6 +33,7 @@ __all__ = [
 
 FORMATS = ("table", "json", "yaml", "tsv", "name")
 WIDTH_MIN = 20
+COLUMN_MIN = 8
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Row = Mapping[str, object]
@@ -114,15 +116,16 @@ def print_rows(
     elif not rows:
         note(empty)
     elif sys.stdout.isatty():
-        _print_rich(cells, list(columns.values()))
+        _print_fitted(cells, list(columns.values()))
     else:
         for line in aligned(cells, list(columns.values())):
             click.echo(line)
 
 
 def aligned(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> list[str]:
-    """Return the lines of a plain table: headings in capitals, two blanks between columns."""
-    table = [[heading.upper() for heading in headings], *cells]
+    """Return the lines of a plain table: headings in capitals (ids stay), two blanks between columns."""
+    capitals = [heading if _has_digit(heading) else heading.upper() for heading in headings]
+    table = [capitals, *cells]
     widths = [max(cell_width(row[i]) for row in table) for i in range(len(headings))]
     return [
         "  ".join(
@@ -130,6 +133,10 @@ def aligned(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> list[str
         ).rstrip()
         for row in table
     ]
+
+
+def _has_digit(text: str) -> bool:
+    return any(character.isdigit() for character in text)
 
 
 def terminal_width() -> int:
@@ -164,17 +171,46 @@ def _cell(value: object) -> str:
     return clean(value) if isinstance(value, str) else number(value)
 
 
-def _print_rich(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _print_fitted(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> None:
+    """Print a table no wider than the terminal, so that no line of it wraps."""
+    colours = coloured(sys.stdout)
+    kept = [i for i in range(len(headings)) if not i or any(row[i] for row in cells)]
+    titles, *rows = fitted(
+        [[line[i] for i in kept] for line in (headings, *cells)], terminal_width()
+    )
+    click.echo(click.style("  ".join(titles).rstrip(), bold=True) if colours else "  ".join(titles))
+    for row in rows:
+        words = [_styled(cell) for cell in row] if colours else row
+        click.echo("  ".join(words).rstrip())
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for place, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=place == 0, overflow="ellipsis" if place else "fold")
-    for row in cells:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    Console(width=terminal_width(), highlight=False).print(table)
+
+def fitted(table: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Return the cells padded to columns; what is too wide at the right is shortened, then left out."""
+    widths = [max(cell_width(row[i]) for row in table) for i in range(len(table[0]))]
+    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > width:
+        left = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        if left >= COLUMN_MIN:
+            widths[-1] = left
+            break
+        widths.pop()
+    return [
+        [_shortened(cell, wide) for cell, wide in zip(row, widths, strict=False)] for row in table
+    ]
+
+
+def _shortened(text: str, width: int) -> str:
+    if cell_width(text) > width:
+        while cell_width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (width - cell_width(text))
+
+
+def _styled(cell: str) -> str:
+    style = STYLES.get(cell.strip(), "")
+    if style == "dim":
+        return click.style(cell, dim=True)
+    return click.style(cell, fg=style) if style else cell
 
 
 def _default_of(field: msgspec.structs.FieldInfo) -> object:

@@ -186,11 +186,11 @@ def wait(*, where: Where, run: str, timeout: float | None, output: str) -> int:
 
 @command.command("download", short_help="Fetch a run's outputs.")
 @click.argument("run")
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(file_okay=False))
+@click.argument("into", metavar="[DIR]", required=False, type=click.Path(file_okay=False))
 @click.option("--step", default="", help="Only this step's outputs.")
 @click.option("--output", "output_name", default="", help="Only this output.")
 @target_options
-def download(*, where: Where, run: str, folder: str | None, step: str, output_name: str) -> None:
+def download(*, where: Where, run: str, into: str | None, step: str, output_name: str) -> None:
     """Fetch outputs into DIR (default: a folder named like the run).
 
     \b
@@ -200,8 +200,7 @@ def download(*, where: Where, run: str, folder: str | None, step: str, output_na
 
     async def body(client: AsyncClient) -> list[Path]:
         full = await client.full_id(run, check=True)
-        into = Path(folder or full)
-        return await client.download(full, into, step=step, output=output_name)
+        return await client.download(full, Path(into or full), step=step, output=output_name)
 
     written = with_client(where, body)
     for path in written:

@@ -132,7 +132,9 @@ async def followed(
     elif wait:
         view = await client.wait(answer.run, timeout_s)
         state, code = view.state, 0 if view.state == "succeeded" else 1
-    print_run(answer.run, state, output)
+    drawn = watch and sys.stderr.isatty() and sys.stdout.isatty()
+    if output != "table" or not drawn:  # the picture has said it already
+        print_run(answer.run, state, output)
     if output == "table" and not (watch or wait) and sys.stdout.isatty():
         note(f"follow it:  penstock run watch {answer.run}")
     return code

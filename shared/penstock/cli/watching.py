@@ -147,6 +147,8 @@ async def _take_logs(client: AsyncClient, progress: Progress, changed: asyncio.E
     async for chunk in client.logs(progress.run, latest=True):
         if chunk.stream == "metrics":
             continue
-        for line in lines.taken(chunk)[-1:]:
-            progress.hear(line.step, clean(line.text))
+        whole = lines.taken(chunk)
+        text = lines.unfinished(chunk) or (whole[-1].text if whole else "")
+        if text:
+            progress.hear(chunk.step, clean(text))
             changed.set()

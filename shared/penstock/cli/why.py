@@ -5,6 +5,7 @@ import click
 from penstock.cli.output import clean, output_option, print_data, print_rows, shown
 from penstock.cli.target import Where, target_options, with_client
 from penstock.contracts.queries import WhyAnswer
+from penstock.ids import is_digest
 from penstock.sdk.async_client import AsyncClient
 
 ALWAYS = (
@@ -20,6 +21,7 @@ ALWAYS = (
     "new",
 )
 VALUE_MAX = 48
+DIGEST_SHOWN = 12
 
 
 @click.command(short_help="Say why a step was reused or not.")
@@ -47,9 +49,9 @@ def command(where: Where, run: str, step: str, output: str) -> None:
     rows = [
         {
             "part": part.part,
-            "changed": "changed" if part.changed else "same",
-            "old": _short(part.old),
-            "new": _short(part.new),
+            "changed": "" if not answer.compared_with else "changed" if part.changed else "same",
+            "old": _short(part.old) if output == "table" else part.old,
+            "new": _short(part.new) if output == "table" else part.new,
         }
         for part in parts
     ]
@@ -58,4 +60,6 @@ def command(where: Where, run: str, step: str, output: str) -> None:
 
 
 def _short(text: str) -> str:
+    if is_digest(text):
+        return text[:DIGEST_SHOWN]
     return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"

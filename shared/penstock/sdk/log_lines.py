@@ -74,6 +74,10 @@ class Lines:
             self._rest[key] = rest
         return lines + [Line(*key, _text(line), chunk.at) for line in whole]
 
+    def unfinished(self, chunk: Chunk) -> str:
+        """Return what a chunk's stream has written since its last line end (a progress bar, say)."""
+        return _text(self._rest.get((chunk.step, chunk.attempt, chunk.stream), b""))
+
     def left(self, at: float = 0) -> list[Line]:
         """Return what never got its line end, once nothing more will come."""
         return [line for key in list(self._rest) for line in self._flushed(key, at)]
@@ -89,5 +93,4 @@ class Lines:
 
 def _text(data: bytes) -> str:
     """Return a line as a terminal would have left it: after the last carriage return."""
-    text = data.decode("utf-8", "backslashreplace").rstrip("\r")
-    return text.rpartition("\r")[2]
+    return data.decode("utf-8", "backslashreplace").rstrip("\r").rpartition("\r")[2]

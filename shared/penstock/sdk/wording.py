@@ -33,7 +33,9 @@ def without_control(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    """Return a duration for people: 6 ms, 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    if seconds < 0.0995:  # noqa: PLR2004
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
     if seconds < 10:  # noqa: PLR2004
         return f"{max(0.0, seconds):.1f} s"
     whole = round(seconds)
@@ -83,15 +85,21 @@ def cell_width(text: str) -> int:
 
 
 def event_line(seen: Seen, progress: Progress | None = None) -> str:
-    """Return an event as one line: time, who, what, and what is worth knowing."""
-    moment = datetime.fromtimestamp(seen.at).astimezone().strftime("%H:%M:%S")
-    name = str(seen.data.get("step") or seen.data.get("trigger") or seen.data.get("dataset") or "")
-    if seen.noun == "run":
-        name = "run" if progress is not None else str(seen.data.get("run", ""))
-    names = list(progress.steps) if progress is not None else []
-    width = min(NAME_WIDTH_MAX, max([len("run"), *map(len, names)]))
-    detail = clean(_detail(seen))
-    return f"{moment}  {clean(name):<{width}}  {seen.what:<9}  {detail}".rstrip()
+    """Return an event as one line: time, who, what, and what is worth knowing.
+
+    With the run's `progress` names are aligned; without it the line says which run it is about.
+    """
+    data = seen.data
+    words = [datetime.fromtimestamp(seen.at).astimezone().strftime("%H:%M:%S")]
+    name = str(data.get("step") or data.get("trigger") or data.get("dataset") or "run")
+    if progress is None:
+        words.append(f"{data.get('run', '')!s:<15}")
+        words.append(f"{clean(name):<12}")
+    else:
+        width = min(NAME_WIDTH_MAX, max([len("run"), *map(len, progress.steps)]))
+        words.append(f"{clean(name):<{width}}")
+    words += [f"{seen.what:<9}", clean(_detail(seen))]
+    return "  ".join(words).rstrip()
 
 
 def _detail(seen: Seen) -> str:
