@@ -1,0 +1,67 @@
+"""What is archived of an attempt: what it wrote and logged, as one folder.
+
+stdout.txt  stderr.txt  metrics.jsonl    as they were published live
+images/  tables/<name>.csv               what was logged as such
+outputs/  logs/                          the step's own folders of these names (Azure ML)
+"""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import msgspec
+
+from penstock_executor.decide.layout import Place
+from penstock_executor.decide.metrics import Line, columns
+from penstock_executor.place import only_files
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+TABLES_MAX = 1000
+
+
+def gathered(place: Place) -> list[str]:
+    """Gather everything in the log folder; return what was left out: links, devices and the like."""
+    left_out: list[str] = []
+    log = Path(place.log)
+    for source, name in (
+        (Path(place.images), "images"),
+        (Path(place.code, "outputs"), "outputs"),
+        (Path(place.code, "logs"), "logs"),
+    ):
+        if source.is_symlink() or not source.is_dir():
+            continue
+        files, gone = only_files(source)
+        left_out += gone
+        if files:
+            source.rename(log / name)
+    points = log / "metrics.jsonl"
+    if points.exists():
+        _write_tables(points, log / "tables")
+    return left_out
+
+
+def _write_tables(points: Path, folder: Path) -> None:
+    with points.open("rb") as file:
+        lines = [
+            msgspec.json.decode(text, type=Line)
+            for text in file
+            if b'"kind":"row"' in text or b'"kind":"table"' in text
+        ]
+    for number, (name, table) in enumerate(sorted(columns(lines).items())[:TABLES_MAX]):
+        folder.mkdir(exist_ok=True)
+        stem = _UNSAFE.sub("_", name)[:100].lstrip(".") or "table"
+        path = folder / f"{stem}.csv"
+        if path.exists():
+            path = folder / f"{stem}-{number}.csv"
+        path.write_text(_csv(table), encoding="utf-8")
+
+
+def _csv(table: dict[str, list[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(table)
+    rows = max((len(values) for values in table.values()), default=0)
+    for row in range(rows):
+        writer.writerow(values[row] if row < len(values) else None for values in table.values())
+    return text.getvalue()

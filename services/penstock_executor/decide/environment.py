@@ -1,0 +1,130 @@
+"""The variables a step sees: a short list from the executor, its own names, and what was declared.
+
+Nothing else is inherited, so neither store nor bus credentials can reach a step this way.
+Conventions of Azure ML are kept where they cost nothing (azure-compat §3.3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.contracts.work import WorkItem
+from penstock_executor.decide.command import text_of
+from penstock_executor.decide.layout import Place
+
+KEPT = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "LOGNAME",
+        "TERM",
+        "TZ",
+        "USER",
+        # certificates
+        "CURL_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        # the way to the outside, and to a package index for `pip install` in a step
+        "ALL_PROXY",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NO_PROXY",
+        "PIP_CERT",
+        "PIP_CONFIG_FILE",
+        "PIP_INDEX_URL",
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX_URL",
+        # accelerators
+        "CUDA_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "LD_LIBRARY_PATH",
+        "NVIDIA_VISIBLE_DEVICES",
+    }
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+VARIABLE_BYTES_MAX = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, which exec refuses as "too long"
+
+
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """What inputs and outputs of an attempt became: paths of data, texts of literals."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a step inherits of the executor's variables; URLs with credentials stay out."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name.upper() in KEPT or name.startswith("LC_")) and "@" not in value
+    }
+
+
+def variables(
+    item: WorkItem,
+    place: Place,
+    bindings: Bindings,
+    *,
+    declared: Mapping[str, str],
+    environ: Mapping[str, str],
+    python_folder: str,
+    socket: str,
+) -> tuple[dict[str, str], list[str]]:
+    """Return the step's variables, and the names of those that were too long to be passed on.
+
+    `python_folder` holds the interpreter that `python` means; `declared` are the step's own
+    variables with their expressions already replaced: they win over everything.
+    """
+    literals = {
+        name: data.value
+        for name, data in item.inputs.items()
+        if data.value is not None and not data.artifact
+    }
+    found = inherited(environ)
+    found |= {
+        "PATH": f"{place.site}/bin:{python_folder}:{environ.get('PATH') or PATH}",
+        "PWD": place.code,
+        "TMPDIR": place.temporary,
+        "PYTHONUNBUFFERED": "1",  # what was printed before a crash is kept, and seen at once
+        # `pip install` in a step is private to it (azure-compat §0, item 8)
+        "PIP_TARGET": place.site,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONPATH": place.site,
+        "PENSTOCK_RUN_ID": item.run,
+        "PENSTOCK_STEP": item.step,
+        "PENSTOCK_ATTEMPT": str(item.attempt),
+        "PENSTOCK_PIPELINE": item.pipeline,
+        "PENSTOCK_EXPERIMENT": item.experiment or item.pipeline,
+        "PENSTOCK_PARAMETERS": _json({**item.parameters, **literals}),
+        "PENSTOCK_INPUTS": _json({n: p for n, p in bindings.inputs.items() if n not in literals}),
+        "PENSTOCK_OUTPUTS": _json(dict(bindings.outputs)),
+        "PENSTOCK_TAGS": _json(item.tags),
+        "PENSTOCK_STEP_SOCKET": socket,
+        "AZUREML_RUN_ID": f"{item.run}.{item.step}",
+        "AZUREML_ROOT_RUN_ID": item.run,
+        "AZUREML_CR_EXECUTION_WORKING_DIR_PATH": place.code,
+    }
+    if item.traceparent:
+        found["TRACEPARENT"] = item.traceparent
+    for name, path in bindings.inputs.items():
+        if name in literals:
+            found[f"AZUREML_PARAMETER_{name}"] = text_of(literals[name])
+        else:
+            found[f"AZURE_ML_INPUT_{name}"] = path
+            found[f"AZUREML_DATAREFERENCE_{name}"] = path
+    for name, path in bindings.outputs.items():
+        found[f"AZURE_ML_OUTPUT_{name}"] = path
+    found |= declared
+    if "PYTHONPATH" in declared:
+        found["PYTHONPATH"] = f"{place.site}:{declared['PYTHONPATH']}"
+    long = [n for n, v in found.items() if len(n) + len(v.encode()) + 1 > VARIABLE_BYTES_MAX]
+    return {n: v for n, v in found.items() if n not in long}, sorted(long)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,216 @@
+"""Folders of attempts: made, locked while their executor lives, swept when it is gone.
+
+    <data>/attempts/<run>-<step>-<attempt>-<delivery>/    one attempt, see decide/layout.py
+    <data>/bin/python                                     only where the interpreter has no such name
+
+Each attempt's folder carries a lock (flock) of the executor that runs it. The kernel lets go of it
+when that process ends, however it ends, so whoever finds the folder unlocked may remove it. Making
+and sweeping exclude each other by a lock on `attempts/` itself.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from penstock.contracts.plans import PlannedOutput
+from penstock.errors import Invalid, Transient
+from penstock_executor.decide.layout import Place, is_file
+
+ATTEMPTS = "attempts"
+DOOMED = ".removed-"
+FREE_BYTES_MIN = 64 * 1024 * 1024
+"""Less free space than this, and an attempt is not begun."""
+
+
+class Attempts:
+    """The folder of all attempts of one data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self.root = data / ATTEMPTS
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        self._locks: dict[str, int] = {}
+
+    def make(self, name: str, outputs: dict[str, PlannedOutput]) -> Place:
+        """Create and lock the folders of an attempt; remove a dead executor's folder of that name.
+
+        Raises:
+            Invalid: E_BUSY, a living executor on this data folder runs it already.
+            Transient: E_DISK, no space.
+        """
+        root = self.root / name
+        with self._locked(fcntl.LOCK_SH), _disk(root):
+            free = shutil.disk_usage(self.root).free
+            if free < FREE_BYTES_MIN:
+                raise Transient(
+                    f"{free:,} bytes free; needed: {FREE_BYTES_MIN:,}",
+                    code="E_DISK",
+                    where=str(self.root),
+                    hint="free some space",
+                )
+            if root.exists():
+                self._remove_unlocked(root)
+            root.mkdir(mode=0o700)
+            handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._locks[name] = handle
+            place = Place(str(root))
+            for folder in (place.inputs, place.outputs, place.temporary, place.log):
+                Path(folder).mkdir()
+            for output in outputs:
+                Path(place.output_folder(output)).mkdir()
+        return place
+
+    def release(self, name: str) -> None:
+        """Remove an attempt's folder and let go of its lock. Slow for big trees: call in a thread."""
+        handle = self._locks.pop(name, -1)
+        if handle >= 0:  # else it is not ours
+            remove(self.root / name)
+            os.close(handle)
+
+    def sweep(self) -> tuple[int, int]:
+        """Kill what dead executors left and remove their folders; return how many of each."""
+        with self._locked(fcntl.LOCK_EX):
+            dead = [path for path in self.root.iterdir() if self._unlocked(path)]
+            killed = kill_marked([str(path) for path in dead])
+            for path in dead:
+                remove(path)
+        return killed, len(dead)
+
+    def _remove_unlocked(self, root: Path) -> None:
+        if not self._unlocked(root):
+            raise Invalid(
+                "another executor on this data folder runs it", code="E_BUSY", where=str(root)
+            )
+        kill_marked([str(root)])
+        remove(root)
+
+    def _unlocked(self, path: Path) -> bool:
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return True  # something that we never make
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+    @contextlib.contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, how)
+            yield
+        finally:
+            os.close(handle)
+
+
+def remove(root: Path) -> None:
+    """Remove a tree, whatever modes the step gave its folders. What cannot go stays for the sweep."""
+    doomed = root.with_name(f"{DOOMED}{secrets.token_hex(8)}")
+    with contextlib.suppress(OSError):
+        root = root.rename(doomed)
+    if root.is_symlink() or not root.is_dir():
+        with contextlib.suppress(OSError):
+            root.unlink()
+        return
+    shutil.rmtree(root, ignore_errors=True)
+    if not root.exists():
+        return
+    for folder, names, _ in os.walk(root):  # top down: chmod 000 hides what is below
+        for name in names:
+            path = Path(folder, name)
+            with contextlib.suppress(OSError):
+                if not path.is_symlink():
+                    path.chmod(stat.S_IRWXU)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def kill_marked(roots: list[str]) -> int:
+    """Kill processes whose variables name one of these attempt folders; return how many.
+
+    Only where an executor without namespaces was killed can there be any.
+    """
+    marks = [b"=" + os.fsencode(root) + b"/" for root in roots]
+    killed = 0
+    for entry in Path("/proc").iterdir() if marks else ():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            variables = (entry / "environ").read_bytes()
+            if any(mark in variables for mark in marks):
+                os.kill(int(entry.name), signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+def python_folder(data: Path) -> str:
+    """Return the folder that makes `python` mean this interpreter, creating a shim if there is none."""
+    beside = Path(sys.executable).parent
+    if (beside / "python").exists():
+        return str(beside)
+    folder = data / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    shim = folder / "python"
+    temporary = folder / f".python-{secrets.token_hex(4)}"
+    quoted = sys.executable.replace("'", "'\\''")
+    temporary.write_text(f"#!/bin/sh\nexec '{quoted}' \"$@\"\n", encoding="utf-8")
+    temporary.chmod(0o755)
+    temporary.rename(shim)
+    return str(folder)
+
+
+def output_problem(place: Place, name: str, output: PlannedOutput) -> tuple[str, str] | None:
+    """Return (code, message) if what lies at an output's path is not what was declared.
+
+    What is inside a folder is looked at when it is stored.
+    """
+    path = place.output(name, output)
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return "E_OUTPUT_MISSING", f"the step wrote no output {name!r} at {path}"
+    wanted = stat.S_ISREG if is_file(output) else stat.S_ISDIR
+    if wanted(mode):
+        return None
+    kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"))
+    found = next((text for test, text in kinds if test(mode)), "neither a file nor a folder")
+    declared = "a file" if is_file(output) else "a folder"
+    return "E_OUTPUT_TYPE", f"output {name!r} at {path} is {found}; declared: {declared}"
+
+
+def only_files(root: Path) -> tuple[int, list[str]]:
+    """Remove links, devices, pipes and sockets below `root`; return the number of files, and what went."""
+    files = 0
+    gone: list[str] = []
+    if root.is_symlink():
+        root.unlink()
+        return 0, [root.name]
+    for folder, names, others in os.walk(root):
+        for name in (*names, *others):
+            path = Path(folder, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                files += 1
+            elif not stat.S_ISDIR(mode):
+                path.unlink()
+                gone.append(str(path.relative_to(root.parent)))
+    return files, gone
+
+
+@contextlib.contextmanager
+def _disk(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Transient(error.strerror or str(error), code="E_DISK", where=str(root)) from error

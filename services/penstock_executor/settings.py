@@ -1,0 +1,62 @@
+"""Settings of the executor."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from penstock.errors import Invalid
+from penstock.ids import checked_name
+from penstock.runtime.settings import Common
+from penstock.units import GIB
+
+SLOTS_MAX = 1024
+
+
+class Settings(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an executor needs to know."""
+
+    targets: str = "default"
+    """Names of the compute targets whose work it takes, separated by commas."""
+    slots: int = 0
+    """Attempts at a time; 0: as many as the machine has cores."""
+    data_dir: str = ""
+    """Folder of attempts and cache; empty: `.penstock/executor`. May be shared by executors."""
+    cache_bytes_max: int = 20 * GIB
+    drain_s: float = 30
+    """Seconds that running attempts get to finish after SIGTERM; then another executor takes them."""
+    namespace: Literal["auto", "off"] = "auto"
+    """auto: each attempt in a PID namespace of its own where the machine allows it."""
+
+
+def target_names(settings: Settings) -> tuple[str, ...]:
+    """Return the checked names of the targets.
+
+    Raises:
+        Invalid: E_ID for a name that is none, E_CONFIG when there is no name.
+    """
+    names = tuple(
+        dict.fromkeys(checked_name(t.strip(), "targets") for t in settings.targets.split(",") if t)
+    )
+    if not names:
+        raise Invalid("no compute target", code="E_CONFIG", where="targets", hint="say default")
+    return names
+
+
+def slots_of(settings: Settings) -> int:
+    """Return how many attempts may run at a time.
+
+    Raises:
+        Invalid: E_CONFIG.
+    """
+    if not 0 <= settings.slots <= SLOTS_MAX:
+        raise Invalid(
+            f"{settings.slots}; allowed: 0 (one per core) to {SLOTS_MAX}",
+            code="E_CONFIG",
+            where="slots",
+        )
+    return settings.slots or len(os.sched_getaffinity(0))
+
+
+def data_folder(settings: Settings) -> Path:
+    """Return the absolute data folder."""
+    return Path(settings.data_dir or ".penstock/executor").absolute()

@@ -1,0 +1,342 @@
+"""The executor at work: takes deliveries, runs attempts, reports, and says that it is there.
+
+A result is published durably first and the delivery acknowledged second, so between the two the worst
+that can happen is that an attempt is delivered again: the same executor knows that it has finished it,
+another one runs it again and its report is late news to the scheduler.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from penstock.bus import Consumption, Delivery, Received
+from penstock.bus.topology import WORK_ACK_WAIT_S, ensure, work_consumer
+from penstock.contracts.codec import decoded, encoded
+from penstock.contracts.work import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    ExecutorPresence,
+    Failure,
+    StopAttempt,
+    WorkItem,
+)
+from penstock.errors import Corrupt, PenstockError, Transient
+from penstock.ids import is_name, is_run_id
+from penstock.runtime.service import Context
+from penstock.trees.client import TreeClient
+from penstock_executor.attempt import Attempt, GivenBack, Workshop, failed
+from penstock_executor.place import Attempts, python_folder
+from penstock_executor.process import Launcher, shell
+from penstock_executor.settings import Settings, data_folder, slots_of, target_names
+
+HEARTBEAT_S = WORK_ACK_WAIT_S / 3
+REPORT_S = 600.0
+"""How long a result is offered to a bus that is away."""
+REPORT_RETRY_S = 1.0
+FINISHED_MAX = 4096
+"""Finished attempts that are remembered, so that a lost ack does not run one again."""
+STORE_PATIENCE_S = 15.0
+"""How long one call waits for the store; attempt.py calls again and tells the step's log."""
+STREAMS = ("work", "inbox", "logs", "dead")
+
+Key = tuple[str, str, int]
+Report = AttemptStarted | AttemptSucceeded | AttemptFailed
+
+
+@dataclass
+class Loan:
+    """An attempt that is on loan to this executor."""
+
+    delivery: Delivery
+    attempt: Attempt
+    task: "asyncio.Task[None] | None" = None
+    started: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Executor:
+    """Runs at most `slots` attempts at a time."""
+
+    def __init__(self, context: Context[Settings], workshop: Workshop) -> None:
+        self.context = context
+        self.slots = slots_of(context.settings)
+        self.targets = target_names(context.settings)
+        self._shop = workshop
+        self._bus = context.bus
+        self._names = context.names
+        self._log = context.log
+        self._loans: dict[Key, Loan] = {}
+        self._finished: OrderedDict[Key, None] = OrderedDict()
+        self._free = asyncio.Semaphore(self.slots)
+        self._consumptions: list[Consumption] = []
+        self._draining = False
+
+    async def serve(self) -> None:
+        """Work until the service is told to stop, then drain."""
+        await ensure(self._bus, self._names, STREAMS)
+        stops = await self._bus.subscribe(self._names.stop(), self._on_stop)
+        heart = asyncio.create_task(self._beat())
+        heart.add_done_callback(self._end_with)
+        for target in self.targets:
+            consumption = await self._bus.consume(
+                work_consumer(self._names, target), self._on_delivery, batch=self.slots
+            )
+            self._consumptions.append(consumption)
+            consumption.allow(self._room())
+        await self._say_present()
+        self.context.ready()
+        await self.context.stopping.wait()
+        await self._drain()
+        heart.cancel()
+        await stops.close()
+
+    # -- taking in -------------------------------------------------------------------------------
+    async def _on_delivery(self, delivery: Delivery) -> None:
+        stored = delivery.message
+        try:
+            item = decoded(stored.data, WorkItem)
+        except Corrupt as error:
+            await self._set_aside(delivery, error)
+            return
+        key = (item.run, item.step, item.attempt)
+        if key in self._finished:
+            await delivery.ack()
+            return
+        loan = self._loans.get(key)
+        if loan is not None:  # delivered again, after a reconnect: it runs already
+            self._log.info("attempt delivered again", run=item.run, step=item.step)
+            loan.delivery = delivery
+            await delivery.in_progress()
+            return
+        if self._draining:
+            await delivery.nak()
+            return
+        loan = Loan(delivery, Attempt(self._shop, item, delivery.deliveries))
+        self._loans[key] = loan
+        loan.task = asyncio.create_task(self._run(key, loan))
+        loan.task.add_done_callback(self._end_with)
+        self._allow()
+
+    async def _on_stop(self, message: Received) -> None:
+        try:
+            order = decoded(message.data, StopAttempt)
+        except Corrupt as error:
+            self._log.warning("no stop order", subject=message.subject, error=error.message)
+            return
+        loan = self._loans.get((order.run, order.step, order.attempt))
+        if loan is not None:
+            self._log.info("stopping", run=order.run, step=order.step, reason=order.reason)
+            loan.attempt.stop(order)
+
+    async def _set_aside(self, delivery: Delivery, error: PenstockError) -> None:
+        """Keep a message that is no work item under dead.work, and fail the attempt it stood for."""
+        stored = delivery.message
+        self._log.error("not a work item", subject=stored.subject, error=error.message)
+        headers = {"Penstock-Subject": stored.subject, "Penstock-Reason": str(error)[:500]}
+        subject = self._names.dead("work")
+        await self._bus.append(
+            subject, stored.data, headers, message_id=f"work.{stored.sequence}.{stored.at}"
+        )
+        item = item_of(stored.subject)
+        if item is not None:
+            failure = Failure(
+                code="E_INTERNAL",
+                message=f"the work item cannot be read: {error.message}",
+                where=stored.subject,
+                hint=f"its bytes are kept under {subject}",
+            )
+            report = failed(item, self._shop.executor, delivery.deliveries, failure)
+            await self._append(report, delivery.deliveries)
+        await delivery.term("not a work item")
+
+    # -- one attempt -----------------------------------------------------------------------------
+    async def _run(self, key: Key, loan: Loan) -> None:
+        """Run an attempt in a slot, report, acknowledge, and make room for the next."""
+        attempt = loan.attempt
+        started: list[asyncio.Task[None]] = []
+
+        async def on_start() -> None:
+            report = AttemptStarted(
+                run=attempt.item.run,
+                step=attempt.item.step,
+                attempt=attempt.item.attempt,
+                executor=self._shop.executor,
+                delivery=attempt.delivery,
+            )
+            started.append(asyncio.create_task(self._report(report, attempt.delivery)))
+
+        async with self._free:
+            try:
+                result = await attempt.run(on_start)
+                for task in started:
+                    await task
+                await self._report(result, attempt.delivery)
+                self._remember(key)
+                await loan.delivery.ack()
+            except GivenBack:
+                await loan.delivery.nak()
+            except Transient as error:  # nobody could be told: let another executor try
+                self._log.error("a result could not be reported", error=str(error))
+                await loan.delivery.nak()
+            finally:
+                for task in started:
+                    task.cancel()
+                self._loans.pop(key, None)
+        self._allow()
+        await attempt.clean()
+
+    async def _report(self, report: Report, delivery: int) -> None:
+        """Append a report to its run's inbox, however long (to REPORT_S) the bus is away.
+
+        Raises:
+            Transient: E_BUS and the like, after that.
+        """
+        clock = self.context.clock
+        until = clock.monotonic() + REPORT_S
+        told = False
+        while True:
+            try:
+                await self._append(report, delivery)
+                return
+            except Transient as error:
+                if clock.monotonic() > until:
+                    raise
+                if not told:
+                    self._log.warning("waiting for the bus", run=report.run, error=error.message)
+                told = True
+                await asyncio.sleep(REPORT_RETRY_S)
+
+    async def _append(self, report: Report, delivery: int) -> None:
+        kind = {
+            AttemptStarted: "started",
+            AttemptSucceeded: "succeeded",
+            AttemptFailed: "failed",
+        }[type(report)]
+        await self._bus.append(
+            self._names.inbox(report.run, "executor", kind, report.step),
+            encoded(report),
+            message_id=f"{report.run}.{report.step}.{report.attempt}.{delivery}.{kind}",
+        )
+
+    def _remember(self, key: Key) -> None:
+        self._finished[key] = None
+        while len(self._finished) > FINISHED_MAX:
+            self._finished.popitem(last=False)
+
+    # -- being there -----------------------------------------------------------------------------
+    def _room(self) -> int:
+        return 0 if self._draining else max(0, self.slots - len(self._loans))
+
+    def _allow(self) -> None:
+        """Ask for as much work as there are free slots.
+
+        With several targets more may come than that; what is too much waits here, on loan, for a slot.
+        """
+        for consumption in self._consumptions:
+            consumption.allow(self._room())
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            for loan in list(self._loans.values()):
+                await loan.delivery.in_progress()
+            with contextlib.suppress(PenstockError):
+                await self._say_present()
+
+    async def _say_present(self) -> None:
+        presence = ExecutorPresence(
+            executor=self._shop.executor,
+            targets=self.targets,
+            slots=self.slots,
+            busy=len(self._loans),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            draining=self._draining,
+        )
+        await self._bus.publish(self._names.presence(self._shop.executor), encoded(presence))
+
+    async def _drain(self) -> None:
+        """Take no more; let attempts finish for a while; give back the rest."""
+        self._draining = True
+        self._allow()
+        tasks = [loan.task for loan in self._loans.values() if loan.task is not None]
+        for consumption in self._consumptions:
+            await consumption.close()
+        with contextlib.suppress(PenstockError):
+            await self._say_present()
+        if not tasks:
+            return
+        drain_s = self.context.settings.drain_s
+        self._log.info("draining", attempts=len(tasks), drain_s=drain_s)
+        _, left = await asyncio.wait(tasks, timeout=drain_s)
+        for loan in list(self._loans.values()):
+            self._log.info("giving back", run=loan.attempt.item.run, step=loan.attempt.item.step)
+            loan.attempt.give_back()
+        if left:
+            await asyncio.wait(left)
+
+    def _end_with(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.context.fail(task.exception() or AssertionError())
+
+
+def item_of(subject: str) -> WorkItem | None:
+    """Return what a work subject says by itself: <workspace>.work.<target>.<run>.<step>.<attempt>."""
+    tokens = subject.split(".")
+    if len(tokens) != 6:  # noqa: PLR2004 - see above
+        return None
+    _, _, target, run, step, attempt = tokens
+    if not (is_run_id(run) and is_name(step) and attempt.isdigit()):
+        return None
+    return WorkItem(run=run, step=step, attempt=int(attempt), pipeline="-", target=target)
+
+
+async def work(context: Context[Settings]) -> None:
+    """Be an executor until told to stop."""
+    settings, log = context.settings, context.log
+    data = data_folder(settings)
+    data.mkdir(parents=True, exist_ok=True)
+    attempts = Attempts(data)
+    killed, removed = await asyncio.to_thread(attempts.sweep)
+    if killed or removed:
+        log.info("swept after a dead executor", processes=killed, attempts=removed)
+
+    def on_death() -> None:
+        context.fail(Transient("the launcher of steps has died", code="E_LOST", where="launcher"))
+
+    launcher = Launcher(on_death)
+    try:
+        if settings.namespace == "auto":
+            problem = await launcher.probe()
+            if problem:
+                log.warning("no PID namespaces here, so killing is best effort", problem=problem)
+        trees = TreeClient(
+            context.bus,
+            context.names,
+            cache=data / "cache",
+            cache_bytes_max=settings.cache_bytes_max,
+            patience_s=STORE_PATIENCE_S,
+        )
+        workshop = Workshop(
+            executor=context.instance,
+            bus=context.bus,
+            names=context.names,
+            trees=trees,
+            launcher=launcher,
+            attempts=attempts,
+            clock=context.clock,
+            log=log,
+            shell=shell(),
+            python_folder=python_folder(data),
+        )
+        try:
+            await Executor(context, workshop).serve()
+        finally:
+            await trees.close()
+    finally:
+        launcher.close()
