@@ -1,7 +1,7 @@
 """The port of the object store: what the artifact service may ask of it, and nobody else.
 
 Adapters: `file.py` (a directory), `s3.py` (any S3, through the minio client), `memory.py` (tests).
-All pass tests/contract/blob_conformance.py. Objects are written once: a second write of a key is
+All pass tests/contract/test_blob_conformance.py. Objects are written once: a second write of a key is
 refused, never an overwrite. Keys are `[a-z0-9/.-]+`, relative, without "..".
 
 Other processes move bytes on URLs from `upload_url` and `download_url`, with `penstock.blob.transfer`.
@@ -57,7 +57,10 @@ class BlobStore(Protocol):
         ...
 
     async def upload_url(self, key: str, size: int, *, expires_s: float = 900) -> Signed:
-        """Return leave to write `key` once, with exactly `size` bytes."""
+        """Return leave to write `key` once, with exactly `size` bytes.
+
+        An upload that is cut short leaves nothing, or (SeaweedFS) an object of another size.
+        """
         ...
 
     async def download_url(self, key: str, *, expires_s: float = 900) -> Signed:
