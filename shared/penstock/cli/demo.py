@@ -144,7 +144,8 @@ def _show(run: "RunView", place: Path) -> None:
     on_path = shutil.which("penstock") == str(program / "penstock")
     click.echo("\nNow you:")
     lines = [
-        (f"cd {place}", "" if on_path else f'export PATH="{program}:$PATH"'),
+        *([] if on_path else [(f'export PATH="{program}:$PATH"', "")]),
+        (f"cd {place}", ""),
         ("penstock submit pipeline.yml --watch", "everything is reused: nothing has changed"),
         ("edit evaluate/evaluate.py", "and submit again: only what it reaches runs"),
         (f"penstock why {run.run} evaluate", "why it ran, or did not"),

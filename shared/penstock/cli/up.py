@@ -68,7 +68,8 @@ def command(
         if value is not None
     }
     folder = directory_of(directory)
-    running = stack.at(folder)
+    # A detached supervisor does not look: the lock tells it, and it tells whoever waits for it.
+    running = stack.at(folder) if report_fd is None else None
     if running is not None and running.alive():
         return _already_running(folder, running, flags, slots)
     if detach:

@@ -26,6 +26,7 @@ VERSION_MIN = (2, 15, 0)
 USER = "penstock"
 FILL = 0.8
 """Streams together may fill this part of the store limit; the rest is for the server's own files."""
+WORKSPACES_MORE = 4
 PORT_FIRST, PORTS = 20_000, 12_000
 """Ports below the range from which systems take the ports of outgoing connections."""
 PORT_TRIES_MAX = 200
@@ -83,14 +84,16 @@ def version_of(server: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups()) if found else ()
 
 
-def store_bytes(workspaces: tuple[str, ...]) -> int:
-    """Return the store limit that lets every stream and bucket of these workspaces be made."""
-    reserved = sum(
-        spec.max_bytes
-        for workspace in workspaces
-        for spec in (*streams(Subjects(workspace)).values(), *buckets(Subjects(workspace)).values())
-    )
-    return int(reserved / FILL) + MIB
+def store_bytes(workspaces: int, free: int) -> int:
+    """Return the store limit for a disk with `free` bytes left.
+
+    Streams reserve their limits, so it is never below what the workspaces known so far need; where
+    the disk allows there is room for some more of them.
+    """
+    names = Subjects()
+    specs = (*streams(names).values(), *buckets(names).values())
+    one = int(sum(spec.max_bytes for spec in specs) / FILL) + MIB
+    return max(workspaces * one, min((workspaces + WORKSPACES_MORE) * one, int(free * FILL)))
 
 
 def identity(folder: Path, workspace: str) -> Identity:
@@ -150,7 +153,7 @@ jetstream {{
   # An acknowledged write is on the disk: without this an acknowledgement may be lost with the power.
   sync_interval: always
   max_memory_store: {64 * MIB}
-  max_file_store: {store_bytes(who.workspaces)}
+  max_file_store: {store_bytes(len(who.workspaces), shutil.disk_usage(store).free)}
 }}
 """
 
