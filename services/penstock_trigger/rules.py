@@ -168,7 +168,7 @@ def check_against(schedule: Schedule, pipeline: PipelineView) -> None:
     """Refuse parameters that the pipeline does not have.
 
     Raises:
-        Invalid: E_PARAMETER, with the nearest known one.
+        Invalid: E_PARAM, with the nearest known one.
     """
     if pipeline.definition is None:
         return
@@ -178,7 +178,7 @@ def check_against(schedule: Schedule, pipeline: PipelineView) -> None:
             raise Invalid(
                 f"pipeline {schedule.pipeline!r} has no input {name!r}; "
                 f"allowed: {', '.join(sorted(known)) or 'none'}",
-                code="E_PARAMETER",
+                code="E_PARAM",
                 where=f"schedule.parameters.{name}",
                 hint=did_you_mean(name, known),
             )
@@ -188,7 +188,7 @@ def check_against(schedule: Schedule, pipeline: PipelineView) -> None:
         if value.default is None and value.value is None and not value.path:
             raise Invalid(
                 f"pipeline {schedule.pipeline!r} needs a value for {name!r} ({value.type})",
-                code="E_PARAMETER",
+                code="E_PARAM",
                 where=f"schedule.parameters.{name}",
                 hint=f"-p {name}=…",
             )

@@ -1,0 +1,91 @@
+"""Schedules as people write them: a YAML file with the options of `penstock schedule create` as keys.
+
+name: nightly
+pipeline: digits
+cron: "30 2 * * *"        # or every: 5m
+time_zone: Europe/Berlin
+parameters: {learning_rate: 0.05}
+
+What a schedule may hold is decided by the trigger service; here is only its spelling.
+"""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from penstock.contracts.codec import validation_error
+from penstock.contracts.schedules import Schedule
+from penstock.errors import Invalid, NotFound
+from penstock.sdk.yaml_section import Section
+from penstock.sdk.yaml_text import document_of
+
+_OURS = ("created_at", "revision", "resumed_at")
+"""Set by the service, never by people."""
+_KNOWN = tuple(name for name in Schedule.__struct_fields__ if name not in _OURS)
+_AZURE = ("trigger", "create_job", "start_time", "end_time", "display_name")
+_INTERVAL = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|sec|m|min|h|d)?", re.ASCII)
+_SECONDS = {None: 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(text: str, where: str = "--every") -> float:
+    """Return an interval such as "30s", "5m", "1.5h", "1d" or "90" in seconds.
+
+    Raises:
+        Invalid: E_INTERVAL.
+    """
+    match = _INTERVAL.fullmatch(text.strip())
+    if match is None:
+        raise Invalid(
+            f"found {text[:40]!r}; allowed: a number and s, m, h or d",
+            code="E_INTERVAL",
+            where=where,
+            hint="for example 30s, 5m, 1h",
+        )
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def interval(seconds: float) -> str:
+    """Return an interval for people: 30s, 5m, 1h, 2d."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def read_schedule(file: str | Path, name: str = "") -> Schedule:
+    """Return the schedule in a YAML file; `name` goes before the file's own.
+
+    Raises:
+        NotFound: no such file.
+        Invalid: E_UNKNOWN_FIELD, E_UNSUPPORTED, E_MISSING, E_INTERVAL or E_TYPE, at file:line:column.
+    """
+    path = Path(file)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NotFound(
+            f"{path}: {error.strerror}", where="--file", hint="give a YAML file"
+        ) from error
+    section = Section(document := document_of(data, str(path)), (), document.value)
+    for key in _AZURE:
+        if key in section:
+            raise section.unsupported(key, "write cron, every, start, end and pipeline as keys")
+    section.refuse_unknown(_KNOWN)
+    values = dict(section.value)
+    if name:
+        values["name"] = name
+    if not name:
+        section.text("name", required=True)
+    section.text("pipeline", required=True)
+    if isinstance(values.get("every"), str):
+        values["every"] = seconds_of(values["every"], section.where("every"))
+    for key in ("parameters", "tags"):
+        if values.get(key) is None:
+            values.pop(key, None)
+    try:
+        return msgspec.convert(values, type=Schedule)
+    except msgspec.ValidationError as error:
+        refused = validation_error(error, Schedule, "")
+        place = document.where(*refused.where.strip(".").split("."))
+        raise Invalid(refused.message, code=refused.code, where=place) from error
