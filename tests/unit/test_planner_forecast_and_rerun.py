@@ -9,7 +9,7 @@ from penstock.contracts.plans import Bound, Given, PlannedOutput, PlannedStep
 from penstock.contracts.queries import LatestEntry, ReuseEntry, StepView
 from penstock.contracts.requests import Reuse
 from penstock.errors import Invalid
-from penstock_planner.decide.forecast import EMPTY, Found, Outlook, asked, completed, foreseen
+from penstock_planner.decide.forecast import Found, asked, completed, foresee, outlook_of
 from penstock_planner.decide.rerun import again, with_given
 
 CLEAN, MODEL = "1" * 64, "2" * 64
@@ -42,12 +42,12 @@ def done(run: str, digest: str) -> ReuseEntry:
 def forecast(
     steps: tuple[PlannedStep, ...], answers: dict[str, Found], reuse: Reuse = "use"
 ) -> list[tuple[str, str, str]]:
-    outlook: Outlook = EMPTY
-    by_name = {step.name: step for step in steps}
-    while questions := asked(steps, outlook):
+    outlook = outlook_of(steps, reuse)
+    nearer = list(outlook.steps)
+    while questions := asked(nearer, outlook):
         found = [(question, answers.get(question.step, Found())) for question in questions]
-        outlook = foreseen(by_name, reuse, outlook, found)
-    return [(f.step, f.decision, f.reason) for f in completed(steps, outlook)]
+        nearer = foresee(outlook, found)
+    return [(f.step, f.decision, f.reason) for f in completed(outlook)]
 
 
 def test_what_is_known_is_reused_and_what_waits_for_a_run_is_unknown() -> None:
@@ -68,6 +68,20 @@ def test_everything_is_reused_when_everything_is_known() -> None:
         name: Found(entry=done("r1", CLEAN)) for name in ("prepare", "train", "report", "other")
     }
     assert {decision for _, decision, _ in forecast(chain(), answers)} == {"reuse"}
+
+
+def test_a_long_chain_is_foreseen_step_by_step_without_looking_back() -> None:
+    steps = tuple(
+        PlannedStep(
+            name=f"s{n}",
+            command="x",
+            outputs={"o": PlannedOutput()},
+            inputs={"i": Bound(type="uri_folder", step=f"s{n - 1}", output="o")} if n else {},
+        )
+        for n in range(3000)
+    )
+    known = {step.name: Found(entry=done("r1", CLEAN)) for step in steps}
+    assert len(forecast(steps, known)) == 3000
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What would become of each step: reused, run, or not to be known before something else has run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from penstock.contracts.fingerprints import (
     Obstacle,
@@ -36,23 +36,32 @@ class Found:
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outlook:
     """Forecasts so far, and the outputs of the steps that would be reused."""
 
-    forecasts: Mapping[str, StepForecast]
-    outputs: Mapping[str, Mapping[str, str]]
+    steps: Mapping[str, PlannedStep]
+    reuse: Reuse
+    forecasts: dict[str, StepForecast] = field(default_factory=dict)
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    readers: dict[str, list[str]] = field(default_factory=dict)
+    """Step → the steps that read what it makes."""
 
 
-EMPTY = Outlook({}, {})
-
-
-def asked(steps: Sequence[PlannedStep], outlook: Outlook) -> list[Asked]:
-    """Return the steps to look up next: not forecast yet, and every input known."""
-    questions: list[Asked] = []
+def outlook_of(steps: Sequence[PlannedStep], reuse: Reuse) -> Outlook:
+    """Return the outlook of a plan before anything was looked up."""
+    outlook = Outlook({step.name: step for step in steps}, reuse)
     for step in steps:
-        if step.name in outlook.forecasts:
-            continue
+        for maker in {bound.step for bound in step.inputs.values() if bound.step}:
+            outlook.readers.setdefault(maker, []).append(step.name)
+    return outlook
+
+
+def asked(names: Iterable[str], outlook: Outlook) -> list[Asked]:
+    """Return what to look up for those of the named steps whose inputs are all known."""
+    questions: list[Asked] = []
+    for name in names:
+        step = outlook.steps[name]
         inputs = known_inputs(step, outlook.outputs)
         if inputs is not None:
             parts = parts_of(step, inputs)
@@ -60,27 +69,24 @@ def asked(steps: Sequence[PlannedStep], outlook: Outlook) -> list[Asked]:
     return questions
 
 
-def foreseen(
-    steps: Mapping[str, PlannedStep],
-    reuse: Reuse,
-    outlook: Outlook,
-    answers: Sequence[tuple[Asked, Found]],
-) -> Outlook:
-    """Return the outlook with the answers taken in."""
-    forecasts = dict(outlook.forecasts)
-    outputs = dict(outlook.outputs)
+def foresee(outlook: Outlook, answers: Sequence[tuple[Asked, Found]]) -> list[str]:
+    """Take answers into the outlook and return the steps that may be known now."""
+    nearer: dict[str, None] = {}
     for question, found in answers:
-        step = steps[question.step]
-        forecasts[step.name] = _forecast(step, reuse, question, found)
-        if forecasts[step.name].decision == "reuse" and found.entry is not None:
-            outputs[step.name] = {name: tree.digest for name, tree in found.entry.outputs.items()}
-    return Outlook(forecasts, outputs)
+        step = outlook.steps[question.step]
+        forecast = outlook.forecasts[step.name] = _forecast(step, outlook.reuse, question, found)
+        if forecast.decision == "reuse" and found.entry is not None:
+            outlook.outputs[step.name] = {
+                name: tree.digest for name, tree in found.entry.outputs.items()
+            }
+            nearer |= dict.fromkeys(outlook.readers.get(step.name, ()))
+    return list(nearer)
 
 
-def completed(steps: Sequence[PlannedStep], outlook: Outlook) -> tuple[StepForecast, ...]:
+def completed(outlook: Outlook) -> tuple[StepForecast, ...]:
     """Return a forecast for every step, in order; the rest depends on steps that would run."""
     result: list[StepForecast] = []
-    for step in steps:
+    for step in outlook.steps.values():
         forecast = outlook.forecasts.get(step.name)
         if forecast is None:
             makers = sorted({bound.step for bound in step.inputs.values() if bound.step})

@@ -136,18 +136,18 @@ class Intake:
             wish = wish_of(_kind(message), message.data, message.headers)
             return await self.runs.fulfil(wish, message, again=delivery.deliveries > 1)
         except Refused as error:
-            run = await self._tell_refused(message, error)
-            return RunAnswer(run=run, error=error_body(error))
+            await self._tell_refused(message, error)
+            return RunAnswer(error=error_body(error))
         except RecursionError as error:
             refusal = Invalid("nested too deeply", code="E_DECODE", where="request")
             await self._tell_refused(message, refusal)
             self.log.warning("a reader ran out of stack", error=str(error))
             return RunAnswer(error=error_body(refusal))
 
-    async def _tell_refused(self, message: Stored, error: Refused) -> str:
+    async def _tell_refused(self, message: Stored, error: Refused) -> None:
         """Store the event run.refused, once however often the request is delivered."""
         if _kind(message) not in MAKES_RUNS:
-            return ""
+            return
         run = self.runs.run_of(None, message)
         pipeline = pipeline_token(message.data, message.headers)
         event = RunEvent(
@@ -167,7 +167,6 @@ class Intake:
             at=message.at,
         )
         await self.bus.append(subject, encoded(event), headers, message_id=f"{run}.1")
-        return run
 
     async def _failed(self, delivery: Delivery, error: Exception) -> None:
         known = error if isinstance(error, PenstockError) else None

@@ -1,5 +1,6 @@
 """Specs and registered pipelines: where they are kept, and how a name becomes a spec."""
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ from penstock_planner.state import SPEC_KEPT_BYTES_MAX, StoredSpec
 CACHED_MAX = 64
 CACHED_BYTES_MAX = 256 * 1024
 KNOWN_MAX = 10_000
+LARGE_AT_ONCE_MAX = 2
+SKEW_S = 2.0
+"""Servers of a cluster may disagree by this much on what came first."""
 RACES_MAX = 100
 NULL = b"null"
 
@@ -53,6 +57,7 @@ class Pipelines:
         self.trees = trees
         self.views: Bucket[PipelineView] = Bucket(bus, names.bucket("pipelines"), PipelineView)
         self.specs: Bucket[StoredSpec] = Bucket(bus, names.bucket("specs"), StoredSpec)  # type: ignore[arg-type]
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE_MAX)
         self._cached: OrderedDict[str, PipelineSpec] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -83,18 +88,21 @@ class Pipelines:
             )
         name, version = pipeline_of(request.pipeline)
         view = await self.view(name, version, at=at, where="request.pipeline")
-        spec = await self.spec(view.spec)
+        spec = await self.spec(view.spec, name)
         return Resolved(spec, view.spec, view.version, view.git)
 
     async def given(self, raw: msgspec.Raw) -> Resolved:
         """Return an inline spec, or one that is stored as an artifact."""
         tree = artifact_in(raw)
-        if tree:
-            spec = spec_of(await self.trees.read(tree, SPEC_FILE), stored=True)
-        else:
-            spec = spec_of(bytes(raw))
+        spec = await self._read(tree) if tree else spec_of(bytes(raw))
         digest, _ = digest_and_bytes(spec)
         return Resolved(spec, digest, tree=tree)
+
+    async def _read(self, tree: str) -> PipelineSpec:
+        """Return the spec in a stored tree; few at a time, since one may take 64 MiB."""
+        async with self._large:
+            data = await self.trees.read(tree, SPEC_FILE)
+            return await asyncio.to_thread(spec_of, data, stored=True)
 
     async def keep(self, resolved: Resolved) -> None:
         """Make sure that the bucket `specs` holds a spec."""
@@ -112,8 +120,12 @@ class Pipelines:
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
 
-    async def spec(self, digest: str) -> PipelineSpec:
-        """Return a kept spec. Raises NotFound."""
+    async def spec(self, digest: str, name: str) -> PipelineSpec:
+        """Return a kept spec as the pipeline `name`; a stored tree may call it otherwise.
+
+        Raises:
+            NotFound: neither the spec nor the tree is kept any more.
+        """
         cached = self._cached.get(digest)
         if cached is not None:
             self._cached.move_to_end(digest)
@@ -123,8 +135,8 @@ class Pipelines:
             raise NotFound(f"the spec {digest[:12]}… is not kept any more", where="specs")
         value: StoredSpec = decoded(stored.data, StoredSpec)  # type: ignore[arg-type]
         if isinstance(value, str):
-            data = await self.trees.read(value.removeprefix(PREFIX), SPEC_FILE)
-            return stripped(spec_of(data, stored=True))
+            read = await self._read(value.removeprefix(PREFIX))
+            return msgspec.structs.replace(stripped(read), name=name)
         spec: PipelineSpec = value
         if len(stored.data) <= CACHED_BYTES_MAX:
             self._cached[digest] = spec
@@ -158,12 +170,12 @@ class Pipelines:
                     hint=f"the newest is {latest.value.version}",
                 )
             return found.value
-        if latest.at <= at:
+        if latest.at <= at + SKEW_S:
             return latest.value
         number = int(latest.value.version)
         while number > 1:
             found = await self.views.get(f"{name}.{number}")
-            if found is not None and found.at <= at:
+            if found is not None and found.at <= at + SKEW_S:
                 return found.value
             number -= 1
         first = await self.views.get(f"{name}.1")
@@ -176,7 +188,7 @@ class Pipelines:
         """
         spec = msgspec.structs.replace(resolved.spec, name=name)
         digest, _ = digest_and_bytes(spec)
-        await self.keep(Resolved(spec, digest, tree=resolved.tree if spec == resolved.spec else ""))
+        await self.keep(Resolved(spec, digest, tree=resolved.tree))
         for _ in range(RACES_MAX):
             known = await self.versions(name)
             for view in known:

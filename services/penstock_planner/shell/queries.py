@@ -23,7 +23,7 @@ from penstock.contracts.subjects import Subjects
 from penstock.errors import Invalid, PenstockError, Transient
 from penstock.ids import checked_name
 from penstock.trees.client import TreeClient
-from penstock_planner.decide.forecast import EMPTY, Asked, Found, asked, completed, foreseen
+from penstock_planner.decide.forecast import Asked, Found, asked, completed, foresee, outlook_of
 from penstock_planner.decide.plan import NAME_DEFAULT, Origin, Plan, checked
 from penstock_planner.decide.reading import pipeline_of, read
 from penstock_planner.shell.pipelines import Pipelines, is_set
@@ -84,12 +84,11 @@ class Queries:
         resolved = await self.pipelines.resolved(request, float("inf"))
         plan = await plan_of(resolved, request, Origin(run="", version=resolved.version))
         notes = list(plan.notes)
-        steps = {step.name: step for step in plan.steps}
-        outlook = EMPTY
-        while questions := asked(plan.steps, outlook):
-            answers = await self._looked_up(plan, questions, notes)
-            outlook = foreseen(steps, plan.head.reuse, outlook, answers)
-        forecasts = completed(plan.steps, outlook)
+        outlook = outlook_of(plan.steps, plan.head.reuse)
+        nearer = list(outlook.steps)
+        while questions := asked(nearer, outlook):
+            nearer = foresee(outlook, await self._looked_up(plan, questions, notes))
+        forecasts = completed(outlook)
         if len(forecasts) > STEPS_ANSWERED_MAX:
             notes.append(f"the first {STEPS_ANSWERED_MAX:,} of {len(forecasts):,} steps")
             forecasts = forecasts[:STEPS_ANSWERED_MAX]
@@ -106,7 +105,9 @@ class Queries:
         try:
             stored = await self.trees.exist(trees) if trees else set()
         except Transient as error:
-            notes.append(f"outputs were not looked for: {error.message}")
+            note = f"outputs were not looked for: {error.message}"
+            if note not in notes:
+                notes.append(note)
             stored = trees
         found: list[tuple[Asked, Found]] = []
         for question, entry, before in zip(questions, entries, latest, strict=True):
@@ -155,7 +156,7 @@ class Queries:
         if command.version:
             name, version = pipeline_of(f"{name}@{command.version}", "request.version")
         view = await self.pipelines.view(name, version, where="request.name")
-        spec = await self.pipelines.spec(view.spec)
+        spec = await self.pipelines.spec(view.spec, view.name)
         full = msgspec.structs.replace(view, definition=spec)
         return full if len(encoded(full)) <= ANSWER_BYTES_MAX else view
 

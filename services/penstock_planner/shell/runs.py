@@ -240,7 +240,7 @@ class Runs:
         summary = await self.found(request.run)
         if summary is None:
             raise _not_ended(request.run, QUEUED)
-        spec = await self.pipelines.spec(summary.spec)
+        spec = await self.pipelines.spec(summary.spec, summary.pipeline)
         resolved = Resolved(spec, summary.spec, summary.version, summary.git)
         origin = self._origin(wish, message, entry, resolved, rerun_of=request.run)
         plan = await plan_of(resolved, _as_request(summary, request), origin)

@@ -85,7 +85,7 @@ class PlanHead(Message):
     display_name: str = ""
     tags: dict[str, str] = {}
     parameters: dict[str, Scalar] = {}
-    """Resolved values of the pipeline's primitive inputs."""
+    """Resolved values of the pipeline's inputs; data as `artifact:<digest>`."""
     outputs: dict[str, tuple[str, str]] = {}
     """Pipeline output → (step, output of the step)."""
     reuse: Reuse = "use"
