@@ -1,8 +1,10 @@
 """`penstock why`: the parts of a step's fingerprint, old and new, and the one that made the difference."""
 
+import sys
+
 import click
 
-from penstock.cli.output import clean, output_option, print_data, print_rows, shown
+from penstock.cli.output import clean, output_option, print_data, print_rows, shown, terminal_width
 from penstock.cli.target import Where, target_options, with_client
 from penstock.contracts.queries import WhyAnswer
 from penstock.ids import is_digest
@@ -21,7 +23,9 @@ ALWAYS = (
     "new",
 )
 VALUE_MAX = 48
+VALUE_MIN = 10
 DIGEST_SHOWN = 12
+PART_WIDTH = 30
 
 
 @click.command(short_help="Say why a step was reused or not.")
@@ -62,4 +66,7 @@ def command(where: Where, run: str, step: str, output: str) -> None:
 def _short(text: str) -> str:
     if is_digest(text):
         return text[:DIGEST_SHOWN]
-    return text if len(text) <= VALUE_MAX else text[: VALUE_MAX - 1] + "…"
+    room = VALUE_MAX
+    if sys.stdout.isatty():
+        room = min(VALUE_MAX, max(VALUE_MIN, (terminal_width() - PART_WIDTH) // 2))
+    return text if len(text) <= room else text[: room - 1] + "…"
