@@ -13,6 +13,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from penstock.bus import Stored
 from penstock.bus.buckets import Bucket
 from penstock.bus.nats import NatsBus
 from penstock.contracts.artifacts import ExistAnswer, ExistRequest, TreeRef
@@ -27,6 +28,7 @@ from penstock.runtime.logs import logger
 from penstock.testing.fleet import Fleet
 from penstock.testing.servers import NatsServer
 from penstock.trees.client import TreeClient
+from penstock_planner.decide.reading import wish_of
 from penstock_planner.shell.callers import Callers
 from penstock_planner.shell.intake import Intake
 from penstock_planner.shell.pipelines import Pipelines
@@ -575,4 +577,57 @@ async def test_a_request_that_never_succeeds_is_set_aside_and_answered(
     assert letter.headers["Penstock-Deliveries"] == "5"
     await intake.close()
     await callers.close()
+    await trees.close()
+
+
+# -- delivered again -------------------------------------------------------------------------------
+
+
+async def test_a_request_delivered_again_long_after_makes_no_second_plan(
+    fleet: Fleet, bus: NatsBus, names: Subjects
+) -> None:
+    """The bus forgets message ids after a while; the inbox and the bucket `runs` do not."""
+    started = fleet.start("planner")
+    assert fleet.terminate(started) == 0
+    manager = JetStreamContext(bus.connection.client)
+    forgetful = (await manager.stream_info(names.stream("inbox"))).config
+    forgetful.duplicate_window = 0.1
+    await manager.update_stream(forgetful)
+    trees = TreeClient(bus, names, patience_s=0)
+    runs = Runs(bus, names, Pipelines(bus, names, trees), trees)
+    many = {"name": "wide", "steps": {f"s{n}": {"command": "true"} for n in range(1200)}}
+    body = json.dumps({"spec": many}).encode()
+    message = Stored(names.request("run"), body, sequence=7, at=1_800_000_000.0)
+    wish = wish_of("run", body, {})
+
+    async def forgotten(message_id: str) -> None:
+        """Wait until the stream takes a message of this id again, as it does when it forgot."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                subject = names.inbox("0" * 15, "probe", "x")
+                answer = await bus.append(subject, b"{}", message_id=message_id)
+                if not answer.duplicate:
+                    break
+        await bus.purge(names.stream("inbox"), names.inbox("0" * 15, "probe", "x"))
+
+    first = await runs.fulfil(wish, message, again=False)
+    parts = await plans(bus, names)
+    assert [part.part for part in parts] == [0, 1, 2]
+    await forgotten(f"{first.run}.plan.2")
+
+    # killed after the parts: they lie in the inbox, and nothing is added
+    assert await runs.fulfil(wish, message, again=True) == first
+    assert await plans(bus, names) == parts
+
+    # killed between two parts: the missing one is added, byte for byte
+    await bus.purge(names.stream("inbox"), names.inbox(first.run, "plan", "part1"))
+    assert await runs.fulfil(wish, message, again=True) == first
+    assert sorted(await plans(bus, names), key=lambda part: part.part) == parts
+
+    # killed before the ack, while the scheduler took everything in: nothing comes back
+    await bus.purge(names.stream("inbox"), names.inbox(first.run, "plan", "*"))
+    summary = RunSummary(run=first.run, pipeline="wide", state="running")
+    await Bucket(bus, names.bucket("runs"), RunSummary).put(first.run, summary)
+    assert await runs.fulfil(wish, message, again=True) == first
+    assert await plans(bus, names) == []
     await trees.close()
