@@ -12,6 +12,7 @@ from penstock.runtime.service import Context, run
 from penstock.runtime.settings import FILE_NAME, load, refuse_unknown_variables
 from penstock_artifact.settings import Settings
 from penstock_artifact.shell import Shell
+from penstock_artifact.store import Store
 
 SERVICE = "artifact"
 PROBE_KEY = "tree/probe"
@@ -31,25 +32,31 @@ def main(flags: Mapping[str, str]) -> int:
 
 async def serve(context: Context[Settings]) -> None:
     """Answer requests until the process is told to stop."""
-    store = open_store(context.settings.store)
+    settings = context.settings
+    blobs = open_store(settings.store)
+    store = Store(
+        blobs,
+        context.log,
+        context.clock,
+        grant_s=settings.grant_s,
+        patience_s=settings.store_patience_s,
+    )
     shell = Shell(
         bus=context.bus,
         names=context.names,
         store=store,
         log=context.log,
         clock=context.clock,
-        grant_s=context.settings.grant_s,
-        store_patience_s=context.settings.store_patience_s,
-        verify_max=context.settings.verify_max,
+        verify_max=settings.verify_max,
     )
     try:
         try:
-            await store.size(PROBE_KEY)
+            await blobs.size(PROBE_KEY)
         except Transient as error:  # it may come later; whoever asks meanwhile is told E_STORE
             context.log.warning("the store does not answer", code=error.code, message=error.message)
         await ensure(context.bus, context.names, ("artifacts", "events"))
         service = await context.bus.serve(
-            "penstock-artifact", shell.endpoints(), metadata={"store": store.address}
+            "penstock-artifact", shell.endpoints(), metadata={"store": blobs.address}
         )
         context.ready()
         await context.stopping.wait()
@@ -57,4 +64,4 @@ async def serve(context: Context[Settings]) -> None:
         await shell.close()
     finally:
         with contextlib.suppress(PenstockError):
-            await store.close()
+            await blobs.close()

@@ -6,13 +6,12 @@ asks again: an outage never ends the service. Commits of one tree that arrive to
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from penstock.blob import BlobStore
 from penstock.bus import Bus, Expect, Received
 from penstock.bus.buckets import Bucket
 from penstock.clock import Clock
@@ -52,13 +51,12 @@ from penstock.errors import (
 from penstock.ids import derived_id
 from penstock_artifact import decide
 from penstock_artifact.effects import Announce, Discard, Effect, Record, StoreManifest, Unstage
-from penstock_artifact.state import Objects, Tree, Trees
+from penstock_artifact.state import Tree, Trees
+from penstock_artifact.store import Store
 
 ANSWER_S = 20.0
 """A commit that is still reading by then says so; the caller asks again and joins it."""
-LOOKS_MAX = 32
 ATTEMPTS_MAX = 8
-DELAY_S_MAX = 1.0
 BIG_MANIFEST_BYTES = 64 * 1024
 """Above this, a manifest is checked in a thread."""
 
@@ -73,11 +71,9 @@ class Shell:
         *,
         bus: Bus,
         names: Subjects,
-        store: BlobStore,
+        store: Store,
         log: FilteringBoundLogger,
         clock: Clock,
-        grant_s: float,
-        store_patience_s: float,
         verify_max: int,
     ) -> None:
         self.bus = bus
@@ -85,12 +81,8 @@ class Shell:
         self.store = store
         self.log = log
         self.clock = clock
-        self.grant_s = grant_s
-        self.store_patience_s = store_patience_s
         self.records = Bucket(bus, names.bucket("artifacts"), ArtifactRecord)
-        self.objects = Objects()
         self.trees = Trees()
-        self._looks = asyncio.Semaphore(LOOKS_MAX)
         self._reads = asyncio.Semaphore(max(1, verify_max))
         self._commits: dict[str, asyncio.Task[None]] = {}
 
@@ -115,17 +107,17 @@ class Shell:
     async def stage(self, request: StageRequest) -> StageAnswer:
         """Grant the upload of a large manifest."""
         ref = decide.staged_object(request)
-        if not await self._missing([ref]):
+        if not await self.store.missing([ref]):
             return StageAnswer(grant=Grant(key=ref.key))
-        return StageAnswer(grant=await self._upload_grant(ref))
+        return StageAnswer(grant=await self.store.upload_grant(ref))
 
     async def upload(self, request: UploadRequest) -> UploadAnswer:
         """Grant the upload of what the store lacks of a tree."""
         decide.checked_owner(request.owner)
         tree = await self._tree(request.tree)
-        missing = await self._missing(decide.behind(tree.objects, request.after))
+        missing = await self.store.missing(decide.behind(tree.objects, request.after))
         page, more = decide.page_of(missing)
-        grants = await asyncio.gather(*(self._upload_grant(ref) for ref in page))
+        grants = await asyncio.gather(*(self.store.upload_grant(ref) for ref in page))
         return UploadAnswer(digest=tree.digest, grants=tuple(grants), more=more)
 
     async def commit(self, request: CommitRequest) -> CommitAnswer:
@@ -155,13 +147,13 @@ class Shell:
         if tree is None:
             raise NotFound("no such tree is stored", where=f"artifact:{digest}")
         page, more = decide.page_of(decide.readable(tree, request.paths, request.after))
-        grants = await asyncio.gather(*(self._download_grant(ref.key) for ref in page))
+        grants = await asyncio.gather(*(self.store.download_grant(ref.key) for ref in page))
         answer = FetchAnswer(grants=tuple(grants), more=more)
         if request.after:
             return answer
         if decide.is_inline(tree):
             return msgspec.structs.replace(answer, manifest=tree.manifest)
-        grant = await self._download_grant(tree_key(digest))
+        grant = await self.store.download_grant(tree_key(digest))
         return msgspec.structs.replace(answer, manifest_grant=grant)
 
     async def exist(self, request: ExistRequest) -> ExistAnswer:
@@ -177,31 +169,18 @@ class Shell:
         """Carry out one effect."""
         match effect:
             case Discard():
-                self.log.warning("discarded", key=effect.key, why=effect.why)
-                self.objects.saw(effect.key, None, self.clock.monotonic())
-                await self._patiently(lambda: self.store.delete(effect.key))
+                await self.store.discard(effect)
             case StoreManifest():
-                await self._store_manifest(effect)
+                await self.store.put(effect.key, effect.data)
             case Unstage():
-                self.objects.saw(effect.key, None, self.clock.monotonic())
                 with contextlib.suppress(BlobUnavailable):  # it may be deleted some other time
-                    await self.store.delete(effect.key)
+                    await self.store.discard(Discard(key=effect.key, why=""))
             case Record():
                 await self._record(effect)
             case Announce():
                 await self._announce(effect)
             case _:
                 assert_never(effect)
-
-    async def _store_manifest(self, effect: StoreManifest) -> None:
-        if not await self._patiently(lambda: self.store.put(effect.key, effect.data)):
-            size = await self._patiently(lambda: self.store.size(effect.key))
-            ref = ObjectRef(key=effect.key, size=len(effect.data))
-            damage = decide.wrong_size(ref, size)
-            if damage is not None:
-                await self.perform(damage)
-                await self._patiently(lambda: self.store.put(effect.key, effect.data))
-        self.objects.verified(effect.key, len(effect.data), self.clock.monotonic())
 
     async def _record(self, effect: Record) -> None:
         key = effect.tree.digest
@@ -298,7 +277,7 @@ class Shell:
         key = tree_key(digest)
         if tree is not None:
             ref = ObjectRef(key=key, size=tree.size)
-            return None if await self._missing([ref]) else tree
+            return None if await self.store.missing([ref]) else tree
         data = await self._manifest(key)
         if data is None:
             return None
@@ -307,17 +286,17 @@ class Shell:
         except Invalid as error:
             raise decide.damaged(digest, error) from error
         self.trees.add(tree)
-        self.objects.verified(key, len(data), self.clock.monotonic())
+        self.store.verified(ObjectRef(key=key, size=len(data)))
         return tree
 
     async def _manifest(self, key: str) -> bytes | None:
         """Return a manifest's bytes from the store; None if it is not there."""
-        size = await self._patiently(lambda: self.store.size(key))
+        size = await self.store.size(key)
         if size is None:
             return None
         decide.check_manifest_size(size)
         try:
-            return await self._patiently(lambda: self.store.get(key))
+            return await self.store.get(key)
         except NotFound:
             return None
 
@@ -327,7 +306,7 @@ class Shell:
         except Corrupt as error:
             self.log.error("damaged", code=error.code, where=error.where, message=error.message)
             return False
-        return tree is not None and not await self._missing(tree.objects)
+        return tree is not None and not await self.store.missing(tree.objects)
 
     # -- commit ----------------------------------------------------------------------------------
     async def _committed(self, tree: Tree) -> None:
@@ -336,8 +315,8 @@ class Shell:
         Raises:
             Transient: E_INCOMPLETE or E_DIGEST.
         """
-        missing = set(await self._missing(tree.objects))
-        unverified = decide.to_verify(tree, self.objects)
+        missing = set(await self.store.missing(tree.objects))
+        unverified = decide.to_verify(tree, self.store.known)
         if await self._was_committed(tree) and not missing:
             return
         contents = decide.members(tree)
@@ -348,7 +327,7 @@ class Shell:
             async with self._reads:
                 finding = await self._read_back(ref, contents[ref.key])
             if finding.right:
-                self.objects.verified(ref.key, ref.size, self.clock.monotonic())
+                self.store.verified(ref)
             return finding
 
         findings = await asyncio.gather(*(look(ref) for ref in {*unverified, *missing}))
@@ -363,16 +342,16 @@ class Shell:
 
     async def _was_committed(self, tree: Tree) -> bool:
         """Say whether the manifest is stored; its objects were verified before that."""
-        return not await self._missing([ObjectRef(key=tree_key(tree.digest), size=tree.size)])
+        return not await self.store.missing([ObjectRef(key=tree_key(tree.digest), size=tree.size)])
 
     async def _read_back(self, ref: ObjectRef, contents: list[tuple[str, Place]]) -> decide.Finding:
         try:
             if ref.key.startswith("cas/"):
-                digest = await self._patiently(lambda: self.store.digest(ref.key))
+                digest = await self.store.digest(ref.key)
                 return decide.Finding(ref, ref.size, right=digest == contents[0][0])
-            data = await self._patiently(lambda: self.store.get(ref.key))
+            data = await self.store.get(ref.key)
         except NotFound:
-            self.objects.saw(ref.key, None, self.clock.monotonic())
+            self.store.forget(ref.key)
             return decide.Finding(ref, None, right=False)
         right = len(data) == ref.size and await asyncio.to_thread(decide.is_right, data, contents)
         return decide.Finding(ref, len(data), right=right)
@@ -382,59 +361,13 @@ class Shell:
         if not done.cancelled() and done.exception() is not None:
             self.log.info("not committed", tree=digest, error=str(done.exception()))
 
-    # -- the store -------------------------------------------------------------------------------
-    async def _missing(self, objects: Sequence[ObjectRef]) -> list[ObjectRef]:
-        """Return those objects that the store lacks, in order; one of a wrong size is deleted."""
-
-        async def look(ref: ObjectRef) -> None:
-            async with self._looks:
-                size = await self._patiently(lambda: self.store.size(ref.key))
-            damage = decide.wrong_size(ref, size)
-            if damage is not None:
-                await self.perform(damage)
-            else:
-                self.objects.saw(ref.key, size, self.clock.monotonic())
-
-        started = self.clock.monotonic()
-        doubtful = decide.to_look_at(objects, self.objects, started)
-        await asyncio.gather(*(look(ref) for ref in doubtful))
-        return decide.to_look_at(doubtful, self.objects, started)
-
-    async def _upload_grant(self, ref: ObjectRef) -> Grant:
-        signed = await self._patiently(
-            lambda: self.store.upload_url(ref.key, ref.size, expires_s=self.grant_s)
-        )
-        return Grant(key=ref.key, url=signed.url, headers=signed.headers)
-
-    async def _download_grant(self, key: str) -> Grant:
-        signed = await self._patiently(lambda: self.store.download_url(key, expires_s=self.grant_s))
-        return Grant(key=key, url=signed.url, headers=signed.headers)
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Ask the store; ask again for a few seconds when it does not answer.
-
-        Raises:
-            BlobUnavailable: E_STORE or E_STORE_FULL.
-        """
-        until = self.clock.monotonic() + self.store_patience_s
-        delay_s = 0.05
-        while True:
-            try:
-                return await work()
-            except BlobUnavailable as error:
-                if self.clock.monotonic() + delay_s > until:
-                    self.log.warning("store", code=error.code, message=error.message)
-                    raise
-            await asyncio.sleep(delay_s)
-            delay_s = min(DELAY_S_MAX, delay_s * 2)
-
+    # -- the bus ---------------------------------------------------------------------------------
     async def _checked(self, size: int, work: Callable[..., T], *arguments: object) -> T:
         """Decide about a manifest, in a thread when it is large enough to keep others waiting."""
         if size > BIG_MANIFEST_BYTES:
             return await asyncio.to_thread(work, *arguments)
         return work(*arguments)
 
-    # -- the bus ---------------------------------------------------------------------------------
     def _handler(
         self, kind: type[T], answer: Callable[[T], Awaitable[object]]
     ) -> Callable[[Received], Awaitable[None]]:

@@ -18,13 +18,17 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from blake3 import blake3
+
 from penstock.errors import BlobUnavailable, Invalid, NotFound
+from penstock.ids import digest_of
 from penstock.units import MIB
 
 MARKER = ".penstock-store"
 INCOMING = ".incoming"
 STORE_HEADER = "x-penstock-store"
 CHUNK_BYTES = 1 * MIB
+HASHED_BYTES = 4 * MIB
 STALE_S = 86_400.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -120,23 +124,49 @@ def write_once(root: Path, key: str, pieces: Iterable[Piece], size: int) -> bool
 
 def read_range(root: Path, key: str, offset: int, size: int | None) -> Iterator[bytes]:
     """Iterate over an object's bytes. Raises NotFound, BlobUnavailable."""
+    with opened(root, key) as handle:
+        left = os.fstat(handle).st_size - offset
+        left = max(0, left if size is None else min(left, size))
+        while left:
+            chunk = os.pread(handle, min(CHUNK_BYTES, left), offset)
+            if not chunk:
+                break
+            offset += len(chunk)
+            left -= len(chunk)
+            yield chunk
+
+
+@contextlib.contextmanager
+def opened(root: Path, key: str) -> Iterator[int]:
+    """Lend a handle that reads an object. Raises NotFound, BlobUnavailable."""
     with translated(root):
         try:
             handle = os.open(root / key, _READ)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFound("no such object", where=key) from error
         try:
-            left = os.fstat(handle).st_size - offset
-            left = max(0, left if size is None else min(left, size))
-            while left:
-                chunk = os.pread(handle, min(CHUNK_BYTES, left), offset)
-                if not chunk:
-                    break
-                offset += len(chunk)
-                left -= len(chunk)
-                yield chunk
+            yield handle
         finally:
             os.close(handle)
+
+
+def hashed(handle: int, size: int) -> tuple[str, int]:
+    """Return the digest and number of the bytes of an open file of about `size` bytes, from its start.
+
+    Read, not mapped into memory: a mapped file that shrinks meanwhile kills the reader.
+    """
+    if size < CHUNK_BYTES:
+        data = os.pread(handle, CHUNK_BYTES, 0)
+        if len(data) < CHUNK_BYTES:
+            return digest_of(data), len(data)
+    hasher = blake3(max_threads=blake3.AUTO)
+    buffer = bytearray(HASHED_BYTES)
+    view = memoryview(buffer)
+    offset = 0
+    while count := os.preadv(handle, [buffer], offset):
+        hasher.update(view[:count])
+        offset += count
+    return hasher.hexdigest(), offset
 
 
 def sync_folder(folder: Path) -> None:

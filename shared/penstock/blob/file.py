@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from blake3 import blake3
-
 from penstock.blob import Signed
 from penstock.blob.disk import (
     INCOMING,
     STORE_HEADER,
+    hashed,
+    opened,
     prepare,
     read_range,
     sweep,
@@ -70,10 +70,8 @@ class FileStore:
         path = checked_key(key)
 
         def digest() -> str:
-            hasher = blake3()
-            for chunk in read_range(self.root, path, 0, None):
-                hasher.update(chunk)
-            return hasher.hexdigest()
+            with opened(self.root, path) as handle:
+                return hashed(handle, os.fstat(handle).st_size)[0]
 
         return await self._in_thread(digest)
 

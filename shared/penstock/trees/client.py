@@ -47,7 +47,7 @@ from penstock.contracts.artifacts import (
 from penstock.contracts.codec import decoded
 from penstock.contracts.paths import check_manifest
 from penstock.contracts.subjects import Subjects
-from penstock.errors import Corrupt, Invalid, NotFound, PenstockError
+from penstock.errors import Corrupt, Invalid, NotFound, PenstockError, Transient
 from penstock.ids import digest_of, is_digest
 from penstock.trees.asking import ArtifactService
 from penstock.trees.cache import BYTES_MAX, Cache
@@ -57,7 +57,6 @@ from penstock.trees.writing import Writing
 
 EXECUTOR_PATIENCE_S = 600.0
 CLIENT_PATIENCE_S = 10.0
-OBJECT_PATIENCE_S = 60.0
 THREADS_MAX = 8
 ROUNDS_MAX = 5
 """Times that a tree is offered again because objects were missing or damaged at the commit."""
@@ -80,7 +79,7 @@ class TreeClient:
     ) -> None:
         self.service = ArtifactService(bus, names, patience_s)
         self.cache = Cache(cache, cache_bytes_max) if cache else None
-        self._transfer = Transfer(patience_s=min(patience_s, OBJECT_PATIENCE_S))
+        self._transfer = Transfer(patience_s=patience_s)
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="trees")
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -120,13 +119,13 @@ class TreeClient:
             BlobUnavailable, BusUnavailable: after `patience_s` without progress.
         """
         sources = Sources(scan, layout_of(scan.manifest))
-        named = await self._named(scan.manifest)
         if self.cache is not None:
             await self._keep(sources, self.cache, give=give)
-        request = CommitRequest(tree=named, owner=owner)
         for left in range(ROUNDS_MAX, 0, -1):
             try:
+                named = await self._named(scan.manifest)
                 await self._upload(named, owner, sources)
+                request = CommitRequest(tree=named, owner=owner)
                 return (await self.service.ask("commit", request, CommitAnswer)).tree
             except PenstockError as error:
                 if error.code not in _UPLOAD_AGAIN or left == 1:
@@ -157,16 +156,15 @@ class TreeClient:
         layout = layout_of(manifest, digest)
         needed = _needed(layout, {entry.digest for entry in entries if entry.size})
         async with self._lent_cache(sum(ref.size for ref in needed), into) as (cache, private):
-            await self._collect(digest, layout, needed, paths, cache)
             writing = Writing(layout, entries, cache, into, read_only=read_only, private=private)
             for left in range(ROUNDS_MAX, 0, -1):
+                await self._collect(digest, layout, needed, paths, cache)
                 try:
                     await self._in_thread(writing.run)
                     break
                 except NotFound:  # another process has trimmed the cache meanwhile
                     if left == 1:
                         raise
-                    await self._collect(digest, layout, needed, paths, cache)
         return manifest
 
     async def manifest(self, digest: str) -> Manifest:
@@ -323,8 +321,14 @@ class TreeClient:
             if not lock.locked():
                 self._locks.pop(name, None)
 
-        async for page in self.service.grants(digest, paths, set(missing)):
-            await _all(one(grant) for grant in page)
+        for left in range(ROUNDS_MAX, 0, -1):
+            try:
+                async for page in self.service.grants(digest, paths, set(missing)):
+                    await _all(one(grant) for grant in page)
+                return
+            except Transient as error:  # a grant has expired while others were used
+                if error.code != "E_GRANT" or left == 1:
+                    raise
 
     def _range(self, grant: Grant, place: Place) -> bytes:
         return self._transfer.download(grant, offset=place.offset, size=place.size)

@@ -4,18 +4,19 @@ Files are opened without following links and looked at before and after they are
 that changes meanwhile is noticed (a background writer, a notebook saving itself).
 """
 
+import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from blake3 import blake3
 from pathspec import GitIgnoreSpec
 
+from penstock.blob.disk import hashed
 from penstock.contracts.artifacts import (
     FILES_MAX,
     SMALL_BYTES,
@@ -28,10 +29,9 @@ from penstock.contracts.artifacts import (
 from penstock.contracts.paths import check_distinct, check_path, shown
 from penstock.errors import Invalid, NotFound
 from penstock.ids import digest_of
-from penstock.units import GIB, MIB
+from penstock.units import GIB
 
 SNAPSHOT_BYTES_MAX = 1 * GIB
-BUFFER_BYTES = 4 * MIB
 THREADS_MAX = 8
 NOTES_MAX = 20
 ALWAYS_IGNORED = frozenset({".git", ".penstock", "__pycache__"})
@@ -208,7 +208,7 @@ def _walked(root: Path, rules: _Rules) -> list[_Item]:
         for entry in _entries(folder, rules):
             name = unicodedata.normalize("NFC", _checked_text(entry.name, folder, rules))
             path = prefix + name
-            if rules.ignored(path, name, folder=entry.is_dir()):
+            if rules.ignored(path, name, folder=_is_folder(entry)):
                 continue
             status, real, is_folder = _looked_at(entry, real_root, rules)
             count += 1
@@ -245,11 +245,22 @@ def _entries(folder: Path, rules: _Rules) -> "list[os.DirEntry[str]]":
             "the folder may not be read", code=rules.code("PERMISSION"), where=str(folder)
         ) from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise Invalid(
+                "the path is too long", code=f"{rules.family}NAME", where=shown(str(folder))
+            ) from error
         raise Invalid(
             f"the folder vanished while it was read: {error.strerror}",
             code=rules.code("CHANGED"),
             where=str(folder),
         ) from error
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _checked_text(name: str, folder: Path, rules: _Rules) -> str:
@@ -407,11 +418,7 @@ def _digest(item: _Item, rules: _Rules) -> tuple[str, Stamp]:
         before = os.fstat(handle)
         if not stat.S_ISREG(before.st_mode):
             raise _changed(item, rules, f"it became {_kind(before.st_mode)}")
-        hasher = blake3(max_threads=blake3.AUTO) if before.st_size > BUFFER_BYTES else blake3()
-        count = 0
-        for chunk in _chunks(handle, before.st_size):
-            hasher.update(chunk)
-            count += len(chunk)
+        digest, count = hashed(handle, before.st_size)
         after = os.fstat(handle)
     except OSError as error:
         raise _changed(item, rules, error.strerror or str(error)) from error
@@ -419,19 +426,7 @@ def _digest(item: _Item, rules: _Rules) -> tuple[str, Stamp]:
         os.close(handle)
     if count != before.st_size or stamp_of(before) != stamp_of(after):
         raise _changed(item, rules, f"{before.st_size:,} bytes before, {after.st_size:,} after")
-    return hasher.hexdigest(), stamp_of(after)
-
-
-def _chunks(handle: int, size: int) -> Iterator[bytes | memoryview]:
-    """Iterate over a file's bytes. Read, not mapped: a mapped file that shrinks kills the reader."""
-    if size < SMALL_BYTES:
-        while chunk := os.read(handle, SMALL_BYTES):
-            yield chunk
-        return
-    buffer = bytearray(min(BUFFER_BYTES, size))
-    view = memoryview(buffer)
-    while count := os.readv(handle, [buffer]):
-        yield view[:count]
+    return digest, stamp_of(after)
 
 
 def _changed(item: _Item, rules: _Rules, how: str) -> Invalid:
