@@ -24,6 +24,7 @@ from penstock.bus.micro import Service
 from penstock.bus.nats import following, requests, streams
 from penstock.bus.nats.connection import Connection, Listener, log
 from penstock.bus.nats.consuming import NatsConsumption
+from penstock.bus.nats.failures import not_allowed
 from penstock.bus.nats.publisher import Publisher
 
 SCHEDULE = "Nats-Schedule"
@@ -146,7 +147,7 @@ class NatsBus:
         self.connection.check_size(subject, data, headers)
         refused = self.connection.denied.pop(("publish", subject.lower()), None)
         if refused is not None:
-            raise refused
+            raise not_allowed(subject, "publish to")
         await self.connection.send(subject, data, headers, reply)
 
     async def flush(self) -> None:

@@ -32,6 +32,8 @@ CONNECT_WAIT_S = 3.0
 RECONNECT_WAIT_S = 0.05
 RECONNECT_WAIT_S_MAX = 0.5
 PING_S = 2.0
+DISCARD_WAIT_S = 2.0
+DRAIN_WAIT_S = 2.0
 BACKLOG_MAX = 16_384
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
 _PENDING_MAX = 1_000_000
@@ -97,8 +99,12 @@ class Listener:
                 await native.unsubscribe()
 
     async def close(self) -> None:
-        """End it for good."""
+        """End it for good: what the server had sent is still received, nothing afterwards."""
         self.connection.listeners.discard(self)
+        native = self.native
+        if native is not None and self.connection.connected.is_set():
+            with contextlib.suppress(library.Error, OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(native.drain(), DRAIN_WAIT_S)
         await self.detach()
 
 
@@ -228,16 +234,24 @@ class Connection:
             BusUnavailable: it did not, in time.
             NotAllowed: a publish since the last flush was denied.
         """
+        await self.ping(timeout_s)
+        for key, refused in list(self.denied.items()):
+            if key[0] == "publish":
+                del self.denied[key]
+                raise refused
+
+    async def ping(self, timeout_s: float = 5) -> None:
+        """Return when the server has answered; complaints about earlier messages came before.
+
+        Raises:
+            BusUnavailable: it did not, in time.
+        """
         if not self.connected.is_set():
             raise BusUnavailable("not connected", where=self.address)
         try:
             await self.client.flush(timeout_s)  # type: ignore[arg-type]
         except (library.Error, OSError) as error:
             raise BusUnavailable("no answer to a ping", where=self.address) from error
-        for key, refused in list(self.denied.items()):
-            if key[0] == "publish":
-                del self.denied[key]
-                raise refused
 
     def _keep(self, subject: str, data: bytes, headers: Headers | None, reply: str) -> None:
         if self.closing:
@@ -347,6 +361,8 @@ class Connection:
     def _lost_callback(self, client: Client) -> Callable[[], Awaitable[None]]:
         async def lost() -> None:
             self._lost(client)
+            if client.is_reconnecting:
+                raise asyncio.CancelledError  # ends nats-py's own search; ours has begun
 
         return lost
 
@@ -393,7 +409,12 @@ class Connection:
     async def _discard(self, client: Client) -> None:
         """End a client, whatever state it is in."""
         with contextlib.suppress(Exception):  # what a dying client says helps nobody
-            await asyncio.wait_for(client.close(), 2)
+            await asyncio.wait_for(client.close(), DISCARD_WAIT_S)
+        transport = client._transport  # noqa: SLF001 - nats-py forgets it when closing fails midway
+        if transport is not None:
+            with contextlib.suppress(Exception):
+                transport.close()
+                await asyncio.wait_for(transport.wait_closed(), DISCARD_WAIT_S)
 
     async def _heartbeat(self) -> None:
         """Notice a server that is silent, and a client that ended without saying so."""

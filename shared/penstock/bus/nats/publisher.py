@@ -19,6 +19,7 @@ from penstock.bus.nats.failures import (
     STREAM_NOT_FOUND,
     TOO_MANY_REQUESTS,
     no_stream,
+    not_allowed,
     refusal,
     unknown,
 )
@@ -177,7 +178,10 @@ class Publisher:
         entry.size = self.connection.check_size(subject, data, full)
         refused = self.connection.denied.get(("publish", subject.lower()))
         if refused is not None:
-            entry.future.set_exception(refused)
+            entry.fail(not_allowed(subject, "publish to"))
+            return entry.future
+        if self.connection.closing:
+            entry.fail(unknown(subject, "the connection is closed"))
             return entry.future
         if self._queue or self._full():
             await self._room()

@@ -79,7 +79,7 @@ class Pull:
         await self._renew()
         verb = self._verb()
         with contextlib.suppress(BusUnavailable):  # lost meanwhile: the keeper goes on
-            await self.connection.flush()
+            await self.connection.ping()
         refused = self.connection.denied.get(("publish", verb.lower()))
         if refused is not None:
             await self.close()
