@@ -1,12 +1,18 @@
 """`penstock events`: follow what happens, as it happens."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from penstock.cli.output import output_option, print_data
 from penstock.cli.target import Where, target_options, with_client
 from penstock.errors import Invalid
-from penstock.sdk.async_client import AsyncClient
-from penstock.sdk.events import Seen
+
+if TYPE_CHECKING:
+    from penstock.sdk.async_client import AsyncClient
+    from penstock.sdk.events import Seen
 
 
 @click.command(short_help="Follow what happens, as it happens.")

@@ -9,12 +9,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
 from penstock.sdk.wording import cell_width, clean, number
+
+if TYPE_CHECKING:
+    import msgspec
 
 __all__ = [
     "FORMATS",
@@ -62,6 +64,8 @@ def note(text: str) -> None:
 
 def shown(value: Any, always: Iterable[str] = ()) -> Any:
     """Return plain data of a message: the fields named in `always`, and those that are not default."""
+    import msgspec
+
     kept = frozenset(always)
     if isinstance(value, msgspec.Struct):
         return {
@@ -213,7 +217,9 @@ def _styled(cell: str) -> str:
     return click.style(cell, fg=style) if style else cell
 
 
-def _default_of(field: msgspec.structs.FieldInfo) -> object:
+def _default_of(field: "msgspec.structs.FieldInfo") -> object:
+    import msgspec
+
     if field.default is not msgspec.NODEFAULT:
         return field.default
     return field.default_factory() if callable(field.default_factory) else msgspec.NODEFAULT

@@ -1,13 +1,18 @@
 """`penstock pipeline`: register pipelines for others to run."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from penstock.cli.output import clean, note, output_option, print_data, print_rows, shown
 from penstock.cli.target import Where, target_options, with_client
-from penstock.contracts.queries import PipelineView
-from penstock.sdk.async_client import AsyncClient
-from penstock.sdk.pipeline_files import read_pipeline
 from penstock.sdk.wording import moment
+
+if TYPE_CHECKING:
+    from penstock.contracts.queries import PipelineView
+    from penstock.sdk.async_client import AsyncClient
 
 COLUMNS = {
     "name": "name",
@@ -32,6 +37,8 @@ def command() -> None:
 @target_options
 def create(*, where: Where, file: str, name: str, version: str, output: str) -> None:
     """Register a pipeline file. Versions never change; equal content is the same version."""
+    from penstock.sdk.pipeline_files import read_pipeline
+
     definition = read_pipeline(file)
 
     async def body(client: AsyncClient) -> PipelineView:

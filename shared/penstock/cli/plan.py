@@ -1,13 +1,18 @@
 """`penstock plan`: what would run, what would be reused, and why."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from penstock.cli.output import note, output_option, print_rows, shown
 from penstock.cli.submit import request_options
 from penstock.cli.target import Where, target_options, with_client
-from penstock.contracts.requests import Reuse
-from penstock.sdk.async_client import AsyncClient, definition_of
-from penstock.sdk.parameters import pairs_of
+
+if TYPE_CHECKING:
+    from penstock.contracts.requests import Reuse
+    from penstock.sdk.async_client import AsyncClient
 
 
 @click.command(short_help="Say what would run, what would be reused, and why.")
@@ -23,6 +28,9 @@ def command(
     \b
     penstock plan pipeline.yml -p learning_rate=0.05
     """  # noqa: D301 - click reads this backspace
+    from penstock.sdk.async_client import definition_of
+    from penstock.sdk.parameters import pairs_of
+
     given = pairs_of(params)
     what = definition_of(pipeline) or pipeline
 

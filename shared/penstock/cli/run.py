@@ -1,16 +1,20 @@
 """`penstock run` (alias `job`): list, show, watch, logs, cancel, rerun, wait, download, diff, create."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli.output import note, output_option, print_data, print_rows
 from penstock.cli.submit import followed, print_run, request_options, submit, submit_options
 from penstock.cli.target import Where, target_options, with_client
-from penstock.contracts.queries import RunView
-from penstock.sdk.async_client import AsyncClient
-from penstock.sdk.parameters import pairs_of
+
+if TYPE_CHECKING:
+    from penstock.contracts.queries import RunView
+    from penstock.sdk.async_client import AsyncClient
 
 
 @click.group(short_help="List, show, watch, cancel, rerun … runs.")
@@ -153,7 +157,7 @@ def rerun(
     *, where: Where, run: str, from_: str, params: tuple[str, ...], watch: bool, wait: bool, output: str
 ) -> int:  # fmt: skip
     """Run an earlier run again, as a new run."""
-    from penstock.sdk.parameters import typed_like
+    from penstock.sdk.parameters import pairs_of, typed_like
 
     given = pairs_of(params)
     begin = from_ if from_ in ("failed", "start") else [s.strip() for s in from_.split(",")]

@@ -1,14 +1,18 @@
 """`penstock submit`: run a pipeline file or a registered pipeline."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli.output import note, output_option, print_data
 from penstock.cli.target import Where, target_options, with_client
-from penstock.contracts.requests import Reuse, RunAnswer
-from penstock.sdk.async_client import AsyncClient, definition_of
-from penstock.sdk.parameters import pairs_of
+
+if TYPE_CHECKING:
+    from penstock.contracts.requests import Reuse, RunAnswer
+    from penstock.sdk.async_client import AsyncClient
 
 REUSES = ("use", "refresh", "off")
 
@@ -84,6 +88,9 @@ def submit(
     output: str,
 ) -> int:
     """Submit, print the run, and follow or wait if asked to; return the exit code."""
+    from penstock.sdk.async_client import definition_of
+    from penstock.sdk.parameters import pairs_of
+
     given = pairs_of(params)
     what = (
         definition_of(pipeline) or pipeline

@@ -1,6 +1,5 @@
 """How a command finds its stack: --dir, --bus and --workspace, and an offer to start one."""
 
-import asyncio
 import functools
 import os
 import subprocess
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from penstock.errors import BusUnavailable
-from penstock.sdk.target import Target, target_of
 
 if TYPE_CHECKING:
     from penstock.sdk.async_client import AsyncClient
+    from penstock.sdk.target import Target
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -49,7 +48,7 @@ def target_options(function: Function) -> Function:
     return wrapped  # type: ignore[return-value]
 
 
-def target(where: Where) -> Target:
+def target(where: Where) -> "Target":
     """Return the stack; on a terminal, offer to start one when there is none.
 
     Raises:
@@ -73,6 +72,8 @@ def target(where: Where) -> Target:
 
 def with_client(where: Where, body: "Callable[[AsyncClient], Awaitable[T]]") -> T:
     """Connect to the stack, await `body` with the client, leave; return what `body` returned."""
+    import asyncio
+
     found = target(where)
 
     async def whole() -> T:
@@ -84,7 +85,9 @@ def with_client(where: Where, body: "Callable[[AsyncClient], Awaitable[T]]") -> 
     return asyncio.run(whole())
 
 
-def _found(where: Where) -> Target:
+def _found(where: Where) -> "Target":
+    from penstock.sdk.target import target_of
+
     return target_of(
         folder=where.folder,
         bus=where.bus,

@@ -1,14 +1,18 @@
 """`penstock why`: the parts of a step's fingerprint, old and new, and the one that made the difference."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli.output import clean, output_option, print_data, print_rows, shown, terminal_width
 from penstock.cli.target import Where, target_options, with_client
-from penstock.contracts.queries import WhyAnswer
-from penstock.ids import is_digest
-from penstock.sdk.async_client import AsyncClient
+
+if TYPE_CHECKING:
+    from penstock.contracts.queries import WhyAnswer
+    from penstock.sdk.async_client import AsyncClient
 
 ALWAYS = (
     "run",
@@ -64,6 +68,8 @@ def command(where: Where, run: str, step: str, output: str) -> None:
 
 
 def _short(text: str) -> str:
+    from penstock.ids import is_digest
+
     if is_digest(text):
         return text[:DIGEST_SHOWN]
     room = VALUE_MAX

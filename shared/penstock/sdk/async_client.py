@@ -14,7 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
@@ -44,10 +44,10 @@ from penstock.sdk.definition import Definition
 from penstock.sdk.events import Seen, seen_of
 from penstock.sdk.log_lines import Chunk, chunk_of
 from penstock.sdk.parameters import check_known, local_data, typed
-from penstock.sdk.pipeline_files import read_pipeline
 from penstock.sdk.target import START_HINT, Target, target_of
-from penstock.sdk.uploads import scanned_spec, spec_for_request, store, stored_parameters
-from penstock.trees.client import CLIENT_PATIENCE_S, TreeClient
+
+if TYPE_CHECKING:
+    from penstock.trees.client import TreeClient
 
 FRESH_S = 60.0
 """A run this young may have been answered for before the scheduler has taken it in."""
@@ -111,7 +111,6 @@ class AsyncClient:
                 bus = await self._connected()
                 names = Subjects(self.target.workspace)
                 self._talk = Conversation(bus, names)
-                self._trees = TreeClient(bus, names, patience_s=CLIENT_PATIENCE_S)
         return self._talk
 
     async def close(self) -> None:
@@ -139,9 +138,15 @@ class AsyncClient:
             ) from error
 
     @property
-    def trees(self) -> TreeClient:
+    def trees(self) -> "TreeClient":
         """Moves files to and from the store; only while connected."""
-        assert self._trees is not None, "not connected"  # noqa: S101
+        if self._trees is None:
+            # Asking about runs needs none of this, and importing it takes longer than the answer.
+            from penstock.trees.client import CLIENT_PATIENCE_S, TreeClient
+
+            assert self._talk is not None, "not connected"  # noqa: S101
+            talk = self._talk
+            self._trees = TreeClient(talk.bus, talk.names, patience_s=CLIENT_PATIENCE_S)
         return self._trees
 
     # -- wishes -------------------------------------------------------------------------------------
@@ -232,6 +237,8 @@ class AsyncClient:
 
     async def register(self, what: Submittable, name: str = "", version: str = "") -> PipelineView:
         """Register a pipeline for others to run; equal content gives the same version."""
+        from penstock.sdk.uploads import scanned_spec, spec_for_request, store
+
         talk = await self.open()
         definition = definition_of(what)
         if definition is None:
@@ -441,6 +448,13 @@ class AsyncClient:
         storing: bool,
     ) -> tuple[RunRequest, tuple[str, ...]]:
         """Return the request for `what` and notes; `storing` moves the files it needs."""
+        from penstock.sdk.uploads import (
+            scanned_spec,
+            spec_for_request,
+            store,
+            stored_parameters,
+        )
+
         if definition is not None:
             check_known(given, definition.spec)
             data = local_data(given, definition.spec)
@@ -475,6 +489,8 @@ def definition_of(what: Submittable) -> Definition | None:
     if isinstance(what, Definition):
         return what
     if isinstance(what, str | Path):
+        from penstock.sdk.pipeline_files import read_pipeline
+
         if isinstance(what, Path) or _FILE.search(what) or Path(what).is_file():
             return read_pipeline(what)
         return None

@@ -4,9 +4,11 @@ import json
 import re
 import unicodedata
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from penstock.sdk.events import Seen
-from penstock.sdk.progress import Progress
+if TYPE_CHECKING:
+    from penstock.sdk.events import Seen
+    from penstock.sdk.progress import Progress
 
 NAME_WIDTH_MAX = 32
 
@@ -84,7 +86,7 @@ def cell_width(text: str) -> int:
     )
 
 
-def event_line(seen: Seen, progress: Progress | None = None) -> str:
+def event_line(seen: "Seen", progress: "Progress | None" = None) -> str:
     """Return an event as one line: time, who, what, and what is worth knowing.
 
     With the run's `progress` names are aligned; without it the line says which run it is about.
@@ -102,7 +104,7 @@ def event_line(seen: Seen, progress: Progress | None = None) -> str:
     return "  ".join(words).rstrip()
 
 
-def _detail(seen: Seen) -> str:
+def _detail(seen: "Seen") -> str:
     data = seen.data
     match seen.kind:
         case "run.accepted":
