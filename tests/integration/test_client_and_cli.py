@@ -323,6 +323,12 @@ def test_the_planners_refusal_names_the_line_of_the_file(shell: Shell) -> None:
     assert f"wrong.yml:{line}:" in done.stderr
 
 
+def test_a_local_file_may_be_given_for_a_data_input(shell: Shell) -> None:
+    (shell.folder / "other.txt").write_text("40\n1\n")
+    run = shell.data("submit", "pipeline.yml", "--wait", "-p", "rows=other.txt")["run"]
+    assert shell.data("run", "show", run)["metrics"] == {"total": 42}
+
+
 def test_one_key_is_one_run(shell: Shell) -> None:
     one = shell.data("submit", "pipeline.yml", "--key", f"k-{shell.folder.name}")
     two = shell.data("submit", "pipeline.yml", "--key", f"k-{shell.folder.name}")

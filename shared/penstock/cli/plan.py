@@ -28,8 +28,8 @@ def command(
     \b
     penstock plan pipeline.yml -p learning_rate=0.05
     """  # noqa: D301 - click reads this backspace
-    from penstock.sdk.async_client import definition_of
     from penstock.sdk.parameters import pairs_of
+    from penstock.sdk.submissions import definition_of
 
     given = pairs_of(params)
     what = definition_of(pipeline) or pipeline

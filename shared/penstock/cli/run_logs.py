@@ -10,8 +10,9 @@ import click
 from penstock.cli.output import note
 from penstock.contracts.events import RUN_ENDS
 from penstock.contracts.queries import RUN_STATES_FINAL, RunView
-from penstock.sdk.async_client import AsyncClient, not_found
+from penstock.sdk.async_client import AsyncClient
 from penstock.sdk.log_lines import Line, Lines
+from penstock.sdk.submissions import not_found
 
 QUIET_S = 0.5
 """After the run's last event, how long nothing may come before the logs are taken as complete."""

@@ -88,8 +88,8 @@ def submit(
     output: str,
 ) -> int:
     """Submit, print the run, and follow or wait if asked to; return the exit code."""
-    from penstock.sdk.async_client import definition_of
     from penstock.sdk.parameters import pairs_of
+    from penstock.sdk.submissions import definition_of
 
     given = pairs_of(params)
     what = (

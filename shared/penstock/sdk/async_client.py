@@ -5,16 +5,13 @@ sequence and survives reconnects.
 """
 
 import asyncio
-import getpass
 import os
-import re
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -44,6 +41,14 @@ from penstock.sdk.definition import Definition
 from penstock.sdk.events import Seen, seen_of
 from penstock.sdk.log_lines import Chunk, chunk_of
 from penstock.sdk.parameters import check_known, local_data, typed
+from penstock.sdk.submissions import (
+    Submittable,
+    definition_of,
+    not_found,
+    placed,
+    scalars,
+    who,
+)
 from penstock.sdk.target import START_HINT, Target, target_of
 
 if TYPE_CHECKING:
@@ -53,19 +58,6 @@ FRESH_S = 60.0
 """A run this young may have been answered for before the scheduler has taken it in."""
 FRESH_WAIT_S = 5.0
 CONNECT_S = 5.0
-_FILE = re.compile(r"[/\\]|\.(ya?ml|json)$")
-
-
-class Composed(Protocol):
-    """Something that can be submitted: a `Pipeline`."""
-
-    def definition(self) -> Definition:
-        """Return the pipeline with its local references."""
-        ...
-
-
-Submittable = Definition | Composed | str | Path
-"""A definition, a `Pipeline`, the path of a YAML file, or a registered name ("digits", "digits@3")."""
 
 
 class AsyncClient:
@@ -187,7 +179,7 @@ class AsyncClient:
         try:
             answer = await talk.wish("run", request)
         except Refused as error:
-            raise _placed(error, definition) from error
+            raise placed(error, definition) from error
         return msgspec.structs.replace(answer, notes=(*notes, *answer.notes))
 
     async def plan(
@@ -206,7 +198,7 @@ class AsyncClient:
         try:
             forecast = await talk.ask("plan", request, PlanForecast, "planner")
         except Refused as error:
-            raise _placed(error, definition) from error
+            raise placed(error, definition) from error
         return msgspec.structs.replace(forecast, notes=(*notes, *forecast.notes))
 
     async def cancel(self, run: str, reason: str = "") -> RunAnswer:
@@ -257,7 +249,7 @@ class AsyncClient:
         try:
             return await talk.ask("pipeline.create", command, PipelineView, "planner")
         except Refused as error:
-            raise _placed(error, definition) from error
+            raise placed(error, definition) from error
 
     # -- questions ----------------------------------------------------------------------------------
 
@@ -463,13 +455,13 @@ class AsyncClient:
                 await store(found, self.trees)
             parameters = {**given, **await stored_parameters(data, self.trees)}
             raw = await spec_for_request(found.spec, self.trees)
-            return RunRequest(spec=raw, parameters=_scalars(parameters)), found.notes
+            return RunRequest(spec=raw, parameters=scalars(parameters)), found.notes
         declared = (await self.pipeline(str(what))).definition if given else None
         parameters = dict(given)
         if declared is not None:
             check_known(given, declared)
             parameters |= await stored_parameters(local_data(given, declared), self.trees)
-        return RunRequest(pipeline=str(what), parameters=_scalars(parameters)), ()
+        return RunRequest(pipeline=str(what), parameters=scalars(parameters)), ()
 
     async def typed_parameters(
         self, what: Submittable, given: Mapping[str, str]
@@ -482,67 +474,3 @@ class AsyncClient:
             definition.spec if definition else (await self.pipeline(str(what))).definition
         )
         return typed(given, spec)
-
-
-def definition_of(what: Submittable) -> Definition | None:
-    """Return what is to be submitted as a definition; None for the name of a registered pipeline."""
-    if isinstance(what, Definition):
-        return what
-    if isinstance(what, str | Path):
-        from penstock.sdk.pipeline_files import read_pipeline
-
-        if isinstance(what, Path) or _FILE.search(what) or Path(what).is_file():
-            return read_pipeline(what)
-        return None
-    return what.definition()
-
-
-def who() -> str:
-    """Return user@host, for the record."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
-
-
-def not_found(kind: str, name: str, run: str, known: Sequence[str]) -> NotFound:
-    """Return the error for a step or output that a run does not have."""
-    from penstock.ids import did_you_mean
-
-    hint = did_you_mean(name, known) or (f"it has: {', '.join(known[:20])}" if known else "")
-    return NotFound(f"run {run} has no {kind} {name!r}", where=run, hint=hint)
-
-
-def _scalars(values: Mapping[str, Scalar | Path]) -> dict[str, Scalar]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
-
-
-_ALSO = re.compile(r"^(  E_[A-Z_]+ )([^\s:]+)(?=:)", re.MULTILINE)
-"""A further problem in the planner's message: code, place."""
-
-
-def _placed(error: PenstockError, definition: Definition | None) -> PenstockError:
-    """Return the planner's refusal with the lines of the file that it is about."""
-    if definition is None:
-        return error
-    message = _ALSO.sub(
-        lambda match: match.group(1) + _place_in(definition, match.group(2)), error.message
-    )
-    where = _place_in(definition, error.where)
-    return type(error)(message, code=error.code, where=where, hint=error.hint)
-
-
-def _place_in(definition: Definition, where: str) -> str:
-    """Return `file:line:column (place)` for a place in the spec; other places as they are."""
-    parts = re.split(r"[.\[\]]+", where)
-    while parts and parts[0] in ("", "request", "spec", "pipeline", definition.spec.name):
-        parts.pop(0)
-    if not parts or parts[0] not in ("steps", "jobs", "inputs", "outputs", "settings"):
-        return where
-    place = ("steps" if parts[0] == "jobs" else parts[0], *parts[1:])
-    found = definition.where(*place)
-    return where if found == ".".join(place) else f"{found} ({'.'.join(place)})"
-
-
-__all__ = ["AsyncClient", "Composed", "Submittable", "definition_of", "who"]

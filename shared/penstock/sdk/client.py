@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Self
 from penstock.contracts.queries import PipelineView, PlanForecast, RunSummary, RunView, WhyAnswer
 from penstock.contracts.requests import Reuse
 from penstock.contracts.spec import Scalar
-from penstock.sdk.async_client import AsyncClient, Submittable
+from penstock.sdk.async_client import AsyncClient
 from penstock.sdk.events import Seen
 from penstock.sdk.log_lines import Chunk
 from penstock.sdk.loop import Background
+from penstock.sdk.submissions import Submittable
 
 if TYPE_CHECKING:
     from penstock.sdk.run import Run
