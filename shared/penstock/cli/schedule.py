@@ -11,9 +11,9 @@ from penstock.contracts.queries import SchedulesAnswer
 from penstock.contracts.schedules import Schedule, ScheduleCommand, ScheduleView
 from penstock.errors import BusUnavailable
 from penstock.sdk.async_client import AsyncClient
-from penstock.sdk.submissions import who
 from penstock.sdk.parameters import pairs_of, typed
 from penstock.sdk.schedule_files import interval, read_schedule, seconds_of
+from penstock.sdk.submissions import who
 from penstock.sdk.wording import moment
 
 COLUMNS = {
