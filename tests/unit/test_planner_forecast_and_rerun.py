@@ -10,7 +10,7 @@ from penstock.contracts.queries import LatestEntry, ReuseEntry, StepView
 from penstock.contracts.requests import Reuse
 from penstock.errors import Invalid
 from penstock_planner.decide.forecast import Found, asked, completed, foresee, outlook_of
-from penstock_planner.decide.rerun import again, with_given
+from penstock_planner.decide.rerun import steps_to_run, with_given
 
 CLEAN, MODEL = "1" * 64, "2" * 64
 
@@ -122,7 +122,7 @@ ENDED = {"other": "succeeded", "prepare": "reused", "train": "failed", "report":
 
 def test_from_failed_keeps_what_ended_well() -> None:
     steps = chain()
-    rerun = again("failed", steps, steps, views(**ENDED))
+    rerun = steps_to_run("failed", steps, steps, views(**ENDED))
     assert rerun == {"train", "report"}
     given = {s.name: s.given for s in with_given(steps, "r1", views(**ENDED), rerun)}
     assert given == {
@@ -138,28 +138,28 @@ ALL = {"other": "succeeded", "prepare": "succeeded", "train": "succeeded", "repo
 
 def test_from_named_steps_runs_them_and_everything_behind() -> None:
     steps = chain()
-    assert again(("prepare",), steps, steps, views(**ALL)) == {"prepare", "train", "report"}
-    assert again("report", steps, steps, views(**ALL)) == {"report"}
+    assert steps_to_run(("prepare",), steps, steps, views(**ALL)) == {"prepare", "train", "report"}
+    assert steps_to_run("report", steps, steps, views(**ALL)) == {"report"}
 
 
 def test_from_failed_with_nothing_failed_runs_nothing() -> None:
-    assert again("failed", chain(), chain(), views(**ALL)) == set()
+    assert steps_to_run("failed", chain(), chain(), views(**ALL)) == set()
 
 
 def test_a_changed_parameter_runs_what_it_reaches_and_everything_behind() -> None:
     new = chain(train={"environment_variables": {"LR": "0.2"}})
-    assert again("failed", chain(), new, views(**ALL)) == {"train", "report"}
+    assert steps_to_run("failed", chain(), new, views(**ALL)) == {"train", "report"}
 
 
 def test_a_step_whose_outputs_are_gone_runs_again() -> None:
     known = views(**ALL)
     del known["train"]
-    assert again("failed", chain(), chain(), known) == {"train", "report"}
+    assert steps_to_run("failed", chain(), chain(), known) == {"train", "report"}
 
 
 def test_a_step_that_does_not_exist_is_refused() -> None:
     with pytest.raises(Invalid) as caught:
-        again(("trian",), chain(), chain(), views(**ALL))
+        steps_to_run(("trian",), chain(), chain(), views(**ALL))
     assert str(caught.value) == "E_REF request.from: no step 'trian' (did you mean 'train'?)"
     with pytest.raises(Invalid, match="no steps"):
-        again((), chain(), chain(), views(**ALL))
+        steps_to_run((), chain(), chain(), views(**ALL))

@@ -399,6 +399,11 @@ def test_a_chain_of_5000_steps_is_planned_and_its_cycle_is_found() -> None:
     assert len(error.message) < 200
 
 
+def test_a_step_more_than_allowed_is_refused() -> None:
+    error = refusal({f"s{n}": step() for n in range(100_001)})
+    assert str(error) == "E_LIMIT steps: 100,001; allowed: 100,000"
+
+
 def test_the_digest_of_a_spec_does_not_depend_on_git_or_the_order_of_keys() -> None:
     one = spec_of(b'{"name":"x","steps":{"a":{"command":"1"},"b":{"command":"2"}}}')
     two = spec_of(

@@ -39,7 +39,7 @@ def steps_named(from_: str | Sequence[str], steps: Sequence[PlannedStep]) -> tup
     return names
 
 
-def again(
+def steps_to_run(
     from_: str | Sequence[str],
     old: Sequence[PlannedStep],
     new: Sequence[PlannedStep],

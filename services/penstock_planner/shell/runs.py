@@ -41,7 +41,7 @@ from penstock.trees.client import TreeClient
 from penstock.units import Seconds
 from penstock_planner.decide.plan import Origin, Plan, parts_of, planned
 from penstock_planner.decide.reading import Wish, content_of
-from penstock_planner.decide.rerun import again, with_given
+from penstock_planner.decide.rerun import steps_to_run, with_given
 from penstock_planner.shell.pipelines import Pipelines, Resolved
 from penstock_planner.state import KeyEntry
 
@@ -261,7 +261,7 @@ class Runs:
             for name, view in views.items()
             if all(tree.digest in stored for tree in view.outputs.values())
         }
-        rerun = again(request.from_, before.steps, plan.steps, views)
+        rerun = steps_to_run(request.from_, before.steps, plan.steps, views)
         notes = plan.notes
         if not rerun:
             notes += (f"every step of run {request.run} has succeeded; nothing will run again",)
