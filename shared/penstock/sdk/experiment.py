@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 class Experiment:
     """A named group of runs, `Experiment(workspace, name)` as in Azure ML's SDK v1.
 
-    `workspace` is a `Client`, or None for the stack that runs here.
+    `workspace` is a `Client`, or None for the stack that runs here; `Experiment("digits")` says the
+    same in one word.
     """
 
     def __init__(self, workspace: object = None, name: str = "") -> None:
+        if isinstance(workspace, str) and not name:
+            workspace, name = None, workspace
         if not name:
             raise TypeError("an experiment needs a name: Experiment(client, 'name')")
         self._workspace = workspace
