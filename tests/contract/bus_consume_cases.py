@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
+from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
+
 from penstock.bus import Bus, ConsumerSpec, Delivery
 from penstock.errors import NotAllowed
-from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
 Seen = tuple[bytes, int]
 
@@ -225,13 +227,17 @@ class ConsumeCases:
             await delivery.ack()
             second.add(delivery.message.data)
 
-        spec = reader(rig.names, ack_wait_s=2)
+        spec = reader(rig.names, ack_wait_s=60)
         consumption = await bus.consume(spec, take_first, batch=50)
         await rig.wait(first.count(10))
-        await consumption.close()
+        closing = asyncio.ensure_future(consumption.close())
+        await asyncio.sleep(0)
+        hold.set()  # the eleventh was in hand, and is finished
+        await closing
+        assert len(first.items) == 11
         other = await rig.connect("other")
         await other.consume(spec, take_second)
-        await rig.wait(second.count(90))
+        await rig.wait(second.count(89))
         assert sorted(int(d) for d in first.items + second.items) == list(range(100))
 
     async def test_a_consumption_may_be_ensured_and_started_by_many_at_once(self, rig: Rig) -> None:
@@ -293,6 +299,31 @@ class ConsumeCases:
         consumption.allow(5)
         await rig.wait(got.count(4))
 
+    async def test_slots_that_are_taken_back_bring_nothing(self, rig: Rig) -> None:
+        bus, root = await filled(rig, 0)
+        other = await rig.connect("other")
+        got: Heard[tuple[str, bytes, int]] = Heard()
+
+        async def take_one(delivery: Delivery) -> None:
+            got.add(("one", *seen(delivery)))
+            await delivery.ack()
+
+        async def take_two(delivery: Delivery) -> None:
+            got.add(("two", *seen(delivery)))
+            await delivery.ack()
+
+        draining = await bus.consume(reader(rig.names, ack_wait_s=60), take_one, batch=0)
+        draining.allow(5)
+        await rig.pass_time(0.2)
+        draining.allow(0)
+        await rig.pass_time(0.2)
+        staying = await other.consume(reader(rig.names, ack_wait_s=60), take_two, batch=0)
+        staying.allow(5)
+        for number in range(3):
+            await bus.append(f"{root}.a", b"%d" % number)
+        await rig.wait(got.count(3), 5)
+        assert got.items == [("two", b"%d" % number, 1) for number in range(3)]
+
     async def test_pulling_that_is_denied_fails_the_call(self, rig: Rig) -> None:
         bus, _ = await filled(rig, 0)
         spec = reader(rig.names, name="forbidden")
@@ -302,12 +333,9 @@ class ConsumeCases:
         async def take(delivery: Delivery) -> None:
             raise AssertionError
 
-        try:
+        with pytest.raises(NotAllowed) as caught:
             await asyncio.wait_for(limited.consume(spec, take), 5)
-        except NotAllowed as error:
-            assert "MSG.NEXT" in error.message
-        else:
-            raise AssertionError("the denied call returned")
+        assert "MSG.NEXT" in caught.value.message
 
 
 class Member:

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
 from penstock.bus import Appended, Delivery, Received, Stored
 from penstock.errors import BusUnavailable
-from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
 
 class FaultCases:

@@ -4,11 +4,11 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
 from penstock.bus import Appended, Bus, Expect, Stored, StreamSpec
 from penstock.bus.buckets import Bucket, bucket_spec
 from penstock.errors import BusUnavailable, Conflict, Invalid, NotAllowed, PenstockError
-from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
 
 async def made(rig: Rig, **changes: object) -> tuple[Bus, str]:
@@ -113,9 +113,13 @@ class StreamCases:
 
     async def test_a_full_stream_refuses_or_forgets(self, rig: Rig) -> None:
         bus, root = await made(rig, max_bytes=64 * 1024)
-        with pytest.raises(BusUnavailable) as caught:
+
+        async def fill() -> None:
             for _ in range(100):
                 await bus.append(f"{root}.a", b"x" * 1000)
+
+        with pytest.raises(BusUnavailable) as caught:
+            await fill()
         assert caught.value.code == "E_FULL"
         await bus.purge(rig.names.stream("s"), f"{root}.>")
         await bus.append(f"{root}.a", b"x" * 1000)

@@ -5,15 +5,15 @@ import logging
 from collections.abc import AsyncIterator, Awaitable
 
 import pytest
-
-from penstock.bus import Bus
-from penstock.bus.memory import ManualClock, MemoryBus, MemoryServer
-from penstock.contracts.subjects import Subjects
 from tests.contract.bus_conformance import DENIED_PUBLISH, DENIED_SUBSCRIBE, WAIT_S
 from tests.contract.bus_consume_cases import ConsumeCases, PinnedCases
 from tests.contract.bus_core_cases import CoreCases
 from tests.contract.bus_fault_cases import FaultCases
 from tests.contract.bus_stream_cases import StreamCases
+
+from penstock.bus import Bus
+from penstock.bus.memory import ManualClock, MemoryBus, MemoryServer
+from penstock.contracts.subjects import Subjects
 
 STEP_S = 0.05
 

@@ -23,7 +23,7 @@ from penstock.bus import (
     Stored,
     StreamSpec,
 )
-from penstock.bus.memory.consumer import Consumer
+from penstock.bus.memory.holding import MemoryConsumption, MemorySubscription
 from penstock.bus.memory.reading import MemoryReader
 from penstock.bus.memory.server import SCHEDULE_TARGET, Interest, MemoryServer
 from penstock.bus.memory.stream import EXPECT, EXPECT_SUBJECT, SCHEDULE, matches
@@ -32,173 +32,7 @@ from penstock.errors import BusUnavailable, Invalid, NotAllowed, NotFound, Penst
 
 log = logging.getLogger("penstock.bus")
 
-FAILED_PAUSE_S = 1.0
-ELECTION_PAUSE_S = 0.5
 ITERATED_MAX = 1024
-
-
-class MemoryDelivery:
-    """A message on loan."""
-
-    def __init__(self, bus: "MemoryBus", consumer: Consumer, stored: Stored, count: int) -> None:
-        self._bus = bus
-        self._consumer = consumer
-        self._stored = stored
-        self._count = count
-
-    @property
-    def message(self) -> Stored:
-        """What was stored."""
-        return self._stored
-
-    @property
-    def deliveries(self) -> int:
-        """How often it has been delivered, this time included."""
-        return self._count
-
-    async def ack(self) -> None:
-        """It is dealt with."""
-        if self._bus.heard():
-            self._consumer.settle(self._stored.sequence)
-
-    async def nak(self, delay_s: float = 0) -> None:
-        """Deliver it again after `delay_s`."""
-        if self._bus.heard():
-            self._consumer.nak(self._stored.sequence, delay_s)
-
-    async def in_progress(self) -> None:
-        """Still at work."""
-        if self._bus.heard():
-            self._consumer.extend(self._stored.sequence)
-
-    async def term(self, reason: str) -> None:
-        """Never deliver it again."""
-        await self.ack()
-
-
-class MemoryConsumption:
-    """A running pull loop."""
-
-    def __init__(
-        self,
-        bus: "MemoryBus",
-        spec: ConsumerSpec,
-        handler: OnDelivery,
-        batch: int,
-        on_elected: OnElected | None,
-    ) -> None:
-        self.bus = bus
-        self.spec = spec
-        self.handler = handler
-        self.batch = batch
-        self.credit: int | None = None if batch else 0
-        self.on_elected = on_elected
-        self.waiting: deque[tuple[Stored, int, int]] = deque()
-        self.arrived = asyncio.Event()
-        self.pin = 0
-        self.closed = False
-        self.consumer = bus.server.ensure_consumer(spec)
-        self.worker = bus.spawn(self._work())
-        self.consumer.join(self)
-
-    def room(self) -> bool:
-        """Say whether another message is wanted."""
-        if self.closed:
-            return False
-        return self.credit > 0 if self.credit is not None else len(self.waiting) < self.batch
-
-    def deliver(self, stored: Stored, deliveries: int, pin: int) -> None:
-        """Take a message on loan."""
-        if self.credit is not None:
-            self.credit -= 1
-        self.waiting.append((stored, deliveries, pin))
-        self.arrived.set()
-
-    def allow(self, slots: int) -> None:
-        """Set how many more deliveries may be on loan from now on."""
-        self.credit = max(slots, 0)
-        if self.bus.server.up:
-            self.consumer.dispatch()
-
-    async def close(self) -> None:
-        """Stop pulling; what nobody looked at goes back at once."""
-        self.closed = True
-        self.bus.consumptions.discard(self)
-        self.consumer.leave(self)
-        if self.worker is not asyncio.current_task():
-            self.worker.cancel()
-            await asyncio.wait({self.worker})
-        for stored, _, _ in self.waiting:
-            self.consumer.nak(stored.sequence, 0)
-        self.waiting.clear()
-
-    def rejoin(self) -> None:
-        """Pull again, after the server came back."""
-        self.consumer.join(self)
-
-    async def _work(self) -> None:
-        while True:
-            while self.waiting:
-                stored, count, pin = self.waiting.popleft()
-                if pin and pin != self.pin:
-                    await self._elected(pin)
-                delivery = MemoryDelivery(self.bus, self.consumer, stored, count)
-                try:
-                    await self.handler(delivery)
-                except Exception:
-                    log.exception("a handler failed on %s", stored.subject)
-                    await delivery.nak(FAILED_PAUSE_S)
-                if self.bus.server.up:
-                    self.consumer.dispatch()
-            self.arrived.clear()
-            await self.arrived.wait()
-
-    async def _elected(self, pin: int) -> None:
-        self.pin = pin
-        while self.on_elected is not None:
-            try:
-                await self.on_elected()
-                return
-            except Exception:
-                log.exception("taking over %s failed; trying again", self.spec.name)
-                await self.bus.sleep(ELECTION_PAUSE_S)
-
-
-class MemorySubscription:
-    """A core subscription."""
-
-    def __init__(self, bus: "MemoryBus", subject: str, queue: str, handler: OnMessage) -> None:
-        self.bus = bus
-        self.handler = handler
-        self.waiting: deque[Received] = deque()
-        self.arrived = asyncio.Event()
-        self.interest = Interest(bus, subject, queue, self._take)
-        bus.server.interests.append(self.interest)
-        self.worker = bus.spawn(self._work())
-
-    async def close(self) -> None:
-        """End it; no handler is called afterwards."""
-        if self.interest in self.bus.server.interests:
-            self.bus.server.interests.remove(self.interest)
-        self.waiting.clear()
-        if self.worker is not asyncio.current_task():
-            self.worker.cancel()
-            await asyncio.wait({self.worker})
-
-    def _take(self, message: Received) -> None:
-        self.waiting.append(message)
-        self.arrived.set()
-
-    async def _work(self) -> None:
-        while True:
-            while self.waiting:
-                message = self.waiting.popleft()
-                try:
-                    await self.handler(message)
-                except Exception:
-                    log.exception("a handler failed on %s", message.subject)
-            self.arrived.clear()
-            await self.arrived.wait()
 
 
 class MemoryLine:
@@ -453,7 +287,7 @@ class MemoryBus:
         timeout_s: float = 5,
     ) -> Appended:
         """Store a message and return where."""
-        return await self._append(subject, data, headers, message_id, expect, timeout_s)
+        return await self._append(subject, data, _full(headers, message_id, expect), timeout_s)
 
     async def append_soon(
         self,
@@ -465,24 +299,11 @@ class MemoryBus:
         expect: Expect | None = None,
     ) -> Future[Appended]:
         """Send now, learn later."""
-        return self._append(subject, data, headers, message_id, expect, self.timeout_s)
+        return self._append(subject, data, _full(headers, message_id, expect), self.timeout_s)
 
     def _append(
-        self,
-        subject: str,
-        data: bytes,
-        headers: Headers | None,
-        message_id: str,
-        expect: Expect | None,
-        timeout_s: float,
+        self, subject: str, data: bytes, full: dict[str, str], timeout_s: float
     ) -> Future[Appended]:
-        full = dict(headers or {})
-        if message_id:
-            full[MESSAGE_ID] = message_id
-        if expect is not None:
-            full[EXPECT] = str(expect.sequence)
-            if expect.subject:
-                full[EXPECT_SUBJECT] = expect.subject
         self._checked(subject, data, full)
         future: Future[Appended] = asyncio.get_running_loop().create_future()
         try:
@@ -596,7 +417,7 @@ class MemoryBus:
             while True:
                 yield await queue.get()
         finally:
-            await reader.close()
+            await reader.close(0)
 
     async def purge(self, stream: str, subject: str, *, up_to: int = 0) -> int:
         """Delete messages on `subject`, below sequence `up_to` if given; return how many."""
@@ -608,7 +429,7 @@ class MemoryBus:
         """Store a message that is stored again on `target` at `at` (seconds since 1970)."""
         moment = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
         headers = {SCHEDULE: f"@at {moment}", SCHEDULE_TARGET: target}
-        return self._append(subject, data, headers, "", None, self.timeout_s)
+        return self._append(subject, data, headers, self.timeout_s)
 
     # -- events of the connection ----------------------------------------------------------------
     def on_reconnect(self, handler: OnElected) -> None:
@@ -619,6 +440,17 @@ class MemoryBus:
         self._may_publish(subject)
         if not self.heard():
             raise BusUnavailable("not connected", where=subject)
+
+
+def _full(headers: Headers | None, message_id: str, expect: Expect | None) -> dict[str, str]:
+    full = dict(headers or {})
+    if message_id:
+        full[MESSAGE_ID] = message_id
+    if expect is not None:
+        full[EXPECT] = str(expect.sequence)
+        if expect.subject:
+            full[EXPECT_SUBJECT] = expect.subject
+    return full
 
 
 def _resolve(future: Future[None]) -> None:

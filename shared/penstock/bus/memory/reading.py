@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.bus import OnElected, OnStored, Stored
+from penstock.bus._endings import HANDLER_WAIT_S, ended
 from penstock.bus.memory.stream import Stream, covered
 from penstock.errors import Invalid
 
@@ -43,16 +44,17 @@ class MemoryReader:
         self.target = stream.last_sequence
         self.on_caught_up = on_caught_up
         self.arrived = asyncio.Event()
+        self.closed = False
         self.worker = bus.spawn(self._work())
         stream.on_stored.append(self._stored)
 
-    async def close(self) -> None:
-        """End it; no handler is called afterwards."""
+    async def close(self, wait_s: float = HANDLER_WAIT_S) -> None:
+        """End it; the handler may take `wait_s` to finish the message in hand."""
+        self.closed = True
         self.stop()
         self.bus.readers.discard(self)
-        if self.worker is not asyncio.current_task():
-            self.worker.cancel()
-            await asyncio.wait({self.worker})
+        self.arrived.set()
+        await ended(self.worker, wait_s)
 
     def stop(self) -> None:
         """Hear no more of the stream."""
@@ -68,7 +70,7 @@ class MemoryReader:
             self.arrived.set()
 
     async def _work(self) -> None:
-        while True:
+        while not self.closed:
             self.arrived.clear()
             if self.bus.server.up:
                 await self._read()
@@ -79,7 +81,7 @@ class MemoryReader:
 
     async def _read(self) -> None:
         for stored in self.stream.after(self.position, self.subjects):
-            if not self.bus.server.up:
+            if self.closed or not self.bus.server.up:
                 return
             if self.on_caught_up is not None and stored.sequence > self.target:
                 tell, self.on_caught_up = self.on_caught_up, None
@@ -97,4 +99,6 @@ class MemoryReader:
                 return
             except Exception:
                 log.exception("a handler failed on %s; it gets it again", stored.subject)
+                if self.closed:
+                    return
                 await self.bus.sleep(FAILED_PAUSE_S)

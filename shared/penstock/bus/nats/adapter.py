@@ -20,6 +20,7 @@ from penstock.bus import (
     Stored,
     StreamSpec,
 )
+from penstock.bus._endings import ended
 from penstock.bus.micro import Service
 from penstock.bus.nats import following, requests, streams
 from penstock.bus.nats.connection import Connection, Listener, log
@@ -63,6 +64,7 @@ class NatsSubscription:
         self.waiting: deque[Msg] = deque()
         self.arrived = asyncio.Event()
         self.dropped = 0
+        self.closed = False
         self.listener: Listener | None = None
         self.worker = connection.spawn(self._work())
 
@@ -78,21 +80,23 @@ class NatsSubscription:
 
     async def close(self) -> None:
         """End it; no handler is called afterwards."""
+        self.closed = True
         if self.listener is not None:
             await self.listener.close()
         self.waiting.clear()
-        if self.worker is not asyncio.current_task():
-            self.worker.cancel()
-            await asyncio.wait({self.worker})
+        self.arrived.set()
+        await ended(self.worker)
 
     async def _work(self) -> None:
-        while True:
-            while self.waiting:
+        while not self.closed:
+            while self.waiting and not self.closed:
                 message = self.waiting.popleft()
                 try:
                     await self.handler(received(message))
                 except Exception:
                     log.exception("a handler failed on %s", message.subject)
+            if self.closed:
+                return
             self.arrived.clear()
             await self.arrived.wait()
 
@@ -128,6 +132,7 @@ class NatsBus:
     def __init__(self, connection: Connection, timeout_s: float) -> None:
         self.connection = connection
         self.publisher = Publisher(connection, timeout_s)
+        self.consumptions: set[NatsConsumption] = set()
 
     @property
     def address(self) -> str:
@@ -135,7 +140,10 @@ class NatsBus:
         return self.connection.address
 
     async def close(self) -> None:
-        """Drain and leave."""
+        """Drain and leave: consumers give back what nobody looked at, pins pass on."""
+        if self.connection.closing:
+            return
+        await asyncio.gather(*(consumption.close() for consumption in list(self.consumptions)))
         await self.publisher.settled(CLOSE_WAIT_S)
         await self.connection.close()
 
@@ -246,6 +254,8 @@ class NatsBus:
         """Pull and call `handler` for each delivery, one after the other, until closed."""
         consumption = NatsConsumption(self.connection, spec, handler, batch, on_elected)
         await consumption.start()
+        self.consumptions.add(consumption)
+        consumption.on_closed = self.consumptions.discard
         return consumption
 
     async def last(self, stream: str, subject: str) -> Stored | None:
@@ -300,7 +310,7 @@ class NatsBus:
             while True:
                 yield await queue.get()
         finally:
-            await reader.close()
+            await reader.close(0)
 
     async def purge(self, stream: str, subject: str, *, up_to: int = 0) -> int:
         """Delete messages on `subject`, below sequence `up_to` if given; return how many."""
@@ -315,4 +325,13 @@ class NatsBus:
     # -- events of the connection ----------------------------------------------------------------
     def on_reconnect(self, handler: OnElected) -> None:
         """Await `handler` after every reconnect."""
-        self.connection.on_found.append(handler)
+        turn = asyncio.Lock()
+
+        async def tell() -> None:
+            async with turn:
+                await handler()
+
+        async def begin() -> None:  # nobody else waits for a slow handler
+            self.connection.spawn(tell())
+
+        self.connection.on_found.append(begin)

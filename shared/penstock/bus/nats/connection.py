@@ -35,6 +35,7 @@ PING_S = 2.0
 DISCARD_WAIT_S = 2.0
 DRAIN_WAIT_S = 2.0
 BACKLOG_MAX = 16_384
+DENIED_MAX = 1024
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
 _PENDING_MAX = 1_000_000
 _PENDING_BYTES_MAX = 512 * 1024 * 1024
@@ -98,13 +99,13 @@ class Listener:
             with contextlib.suppress(library.Error, OSError):
                 await native.unsubscribe()
 
-    async def close(self) -> None:
+    async def close(self, *, drain: bool = True) -> None:
         """End it for good: what the server had sent is still received, nothing afterwards."""
         self.connection.listeners.discard(self)
         native = self.native
-        if native is not None and self.connection.connected.is_set():
+        if drain and native is not None and self.connection.connected.is_set():
             with contextlib.suppress(library.Error, OSError, asyncio.TimeoutError):
-                await asyncio.wait_for(native.drain(), DRAIN_WAIT_S)
+                await asyncio.wait_for(native.drain(), DRAIN_WAIT_S)  # type: ignore[no-untyped-call]
         await self.detach()
 
 
@@ -413,8 +414,9 @@ class Connection:
         transport = client._transport  # noqa: SLF001 - nats-py forgets it when closing fails midway
         if transport is not None:
             with contextlib.suppress(Exception):
-                transport.close()
-                await asyncio.wait_for(transport.wait_closed(), DISCARD_WAIT_S)
+                transport.close()  # type: ignore[no-untyped-call]
+                closed = transport.wait_closed()  # type: ignore[no-untyped-call]
+                await asyncio.wait_for(closed, DISCARD_WAIT_S)
 
     async def _heartbeat(self) -> None:
         """Notice a server that is silent, and a client that ended without saying so."""
@@ -444,6 +446,8 @@ class Connection:
                     waiting.fail(not_allowed(waiting.subject, "publish to"))
             if hit:
                 return
+        if len(self.denied) > DENIED_MAX:
+            self.denied.clear()
         verb = "publish to" if kind == "publish" else "subscribe to"
         self.denied[kind, subject] = not_allowed(subject, verb)
         log.warning("denied: may not %s %s", verb, subject)

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from nats.aio.msg import Msg
 
 from penstock.bus import ConsumerSpec, OnDelivery, OnElected, Stored
+from penstock.bus._endings import ended
 from penstock.bus.nats.connection import Connection, log
 from penstock.bus.nats.pulling import PIN_ID, Pull
 from penstock.bus.nats.requests import api_or_refused
@@ -120,16 +122,18 @@ class NatsConsumption:
             grouped=spec.pinned,
             restore=self._restore,
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        self.on_closed: Callable[[NatsConsumption], None] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._renewer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Ensure the consumer and begin. Whoever may only pull relies on others to have made it."""
         with contextlib.suppress(NotAllowed):
             await ensure_consumer(self.connection, self.spec)
         await self.pull.start()
-        self._tasks = [self.connection.spawn(self._work())]
+        self._worker = self.connection.spawn(self._work())
         if self.spec.pinned:
-            self._tasks.append(self.connection.spawn(self._renew_pin()))
+            self._renewer = self.connection.spawn(self._renew_pin())
 
     def allow(self, slots: int) -> None:
         """Set how many more deliveries may be on loan from now on."""
@@ -137,13 +141,14 @@ class NatsConsumption:
 
     async def close(self) -> None:
         """Stop pulling. A pinned member gives its place to the next at once."""
+        if self.on_closed is not None:
+            self.on_closed(self)
         pinned = self.pull.pin
         await self.pull.close()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        self.pull.arrived.set()
+        if self._renewer is not None:
+            self._renewer.cancel()
+        await ended(self._worker)
         for message in self.pull.buffered:  # nobody looked at these
             await NatsDelivery(self.connection, message).nak()
         self.pull.buffered.clear()
@@ -170,13 +175,15 @@ class NatsConsumption:
 
     async def _work(self) -> None:
         pull = self.pull
-        while True:
-            while pull.buffered:
+        while not pull.closed:
+            while pull.buffered and not pull.closed:
                 message = pull.buffered.popleft()
                 if self.spec.pinned:
                     await self._elected(message)
                 await self._handle(message)
                 await pull.taken()
+            if pull.closed:
+                return
             pull.arrived.clear()
             await pull.arrived.wait()
 
@@ -200,4 +207,6 @@ class NatsConsumption:
                 return
             except Exception:
                 log.exception("taking over %s failed; trying again", self.spec.name)
+                if self.pull.closed:
+                    return
                 await asyncio.sleep(ELECTION_PAUSE_S)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from penstock.bus import OnElected, OnStored, Stored
+from penstock.bus._endings import HANDLER_WAIT_S, ended
 from penstock.bus.nats.connection import Connection, log
 from penstock.bus.nats.consuming import Place, stored_headers
 from penstock.bus.nats.pulling import Pull
@@ -66,18 +67,18 @@ class Reader:
             batch=BATCH,
             expires_s=EXPIRES_S,
             heartbeat_s=HEARTBEAT_S,
+            acknowledged=False,
             restore=self._restore,
         )
         await self.pull.start()
         self._worker = self.connection.spawn(self._work(self.pull))
 
-    async def close(self) -> None:
-        """Stop reading."""
+    async def close(self, wait_s: float = HANDLER_WAIT_S) -> None:
+        """Stop reading; the handler may take `wait_s` to finish the message in hand."""
         if self.pull is not None:
             await self.pull.close()
-        if self._worker is not None and self._worker is not asyncio.current_task():
-            self._worker.cancel()
-            await asyncio.wait({self._worker})
+            self.pull.arrived.set()
+        await ended(self._worker, wait_s)
         if self.pull is not None and self.connection.connected.is_set():
             verb = f"CONSUMER.DELETE.{self.stream}.{self.pull.consumer}"
             try:
@@ -132,8 +133,8 @@ class Reader:
 
     async def _work(self, pull: Pull) -> None:
         handled = beats = 0
-        while True:
-            while pull.buffered:
+        while not pull.closed:
+            while pull.buffered and not pull.closed:
                 message = pull.buffered.popleft()
                 place = Place(message.reply)
                 if place.consumer_sequence != self.expected:
@@ -163,6 +164,8 @@ class Reader:
             if pull.beats != beats and not self.caught_up.is_set():
                 beats = pull.beats
                 await self._look(pull)  # what was to come last has been deleted meanwhile
+            if pull.closed:
+                return
             pull.arrived.clear()
             await pull.arrived.wait()
 
@@ -179,6 +182,8 @@ class Reader:
                     self.caught_up.set()
                     await asyncio.Event().wait()  # the one who asked ends us
                 log.exception("a handler failed on %s; it gets it again", stored.subject)
+                if self.pull is None or self.pull.closed:
+                    return
                 await asyncio.sleep(FAILED_PAUSE_S)
 
     async def _look(self, pull: Pull) -> None:
@@ -229,7 +234,7 @@ async def replay(
         await reader.start()
         await reader.caught_up.wait()
     finally:
-        await reader.close()
+        await reader.close(0)
     if reader.failure is not None:
         raise reader.failure
     return last_sequence

@@ -40,6 +40,7 @@ class Pull:
         expires_s: float,
         heartbeat_s: float,
         grouped: bool = False,
+        acknowledged: bool = True,
         restore: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self.connection = connection
@@ -50,6 +51,7 @@ class Pull:
         self.expires_s = expires_s
         self.heartbeat_s = heartbeat_s
         self.grouped = grouped
+        self.acknowledged = acknowledged
         self.restore = restore
         self.pin = ""
         self.buffered: deque[Msg] = deque()
@@ -103,6 +105,8 @@ class Pull:
     def allow(self, slots: int) -> None:
         """Let `slots` more messages come, and then no more until the next call."""
         self.credit = max(slots, 0)
+        if self.outstanding > self.credit:
+            self._void = True  # a pull request is taken back by nobody listening to its inbox
         self._attention.set()
 
     async def taken(self) -> None:
@@ -151,7 +155,7 @@ class Pull:
 
     async def _renew(self) -> None:
         if self._listener is not None:
-            await self._listener.close()
+            await self._listener.close(drain=self.acknowledged)
             self._listener = None
         self._inboxes += 1
         self._inbox = f"{self.connection.inbox}.pull.{id(self):x}.{self._inboxes}"
@@ -170,7 +174,10 @@ class Pull:
         self.received += 1
         if self.outstanding > 0:
             self.outstanding -= 1
-        if self.credit is not None and self.credit > 0:
+        if self.credit is not None:
+            if self.credit <= 0:  # was under way when slots were taken back
+                await self.connection.send(message.reply, b"-NAK")
+                return
             self.credit -= 1
         self.buffered.append(message)
         self.arrived.set()

@@ -151,10 +151,13 @@ async def api(
             raise failure
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.5)
-    head = msgspec.json.decode(message.data, type=_Head)
+    try:
+        head = msgspec.json.decode(message.data, type=_Head)
+        answer: dict[str, Any] = msgspec.json.decode(message.data, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise BusUnavailable("the answer is not JetStream's", where=subject) from error
     if head.error is not None:
         raise Refusal(head.error)
-    answer: dict[str, Any] = msgspec.json.decode(message.data)
     return answer
 
 
