@@ -144,7 +144,7 @@ def told(
             return _missed_events(definition, timing, head, now)
 
 
-def settled(state: ScheduleState, head: Firing, run: str) -> ScheduleState | None:
+def settled(state: ScheduleState, head: Firing, run: str, me: str) -> ScheduleState | None:
     """Return the state without its oldest decision, or None when somebody else took it off."""
     if state.pending[:1] != (head,):
         return None
@@ -154,6 +154,7 @@ def settled(state: ScheduleState, head: Firing, run: str) -> ScheduleState | Non
         pending=rest,
         last_run=run or state.last_run,
         definition=state.definition if rest or state.queued else None,
+        by=me,
     )
 
 

@@ -26,6 +26,14 @@ from penstock_trigger.ticks import Timing
 
 PAUSE_MIN_S = 0.2
 PAUSE_MAX_S = 30.0
+COURTESY_S = 0.25
+"""How long the replica that wrote a cursor last is given to decide first: it will, if it lives."""
+SILENCE_S = 60.0
+"""A replica that wrote no cursor for this long is not waited for."""
+PATIENCE = 10
+"""Decisions of a replica that shows life elsewhere are left to it this many times longer."""
+DEDUPLICATED_S = 3600.0
+"""Up to this age the event stream surely knows the ids of a decision's events (it keeps two hours)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,12 @@ class Duty:
     takeover_s: float
     alone_since: float
     """When this replica came up, if no other was there; 0 if one was."""
+    heard_at: dict[str, float] = field(default_factory=dict)
+    """Replica → when it last wrote any cursor, on our monotonic clock."""
+
+    def heard_s(self, replica: str) -> float:
+        """Return how long ago a replica wrote a cursor."""
+        return self.clock.monotonic() - self.heard_at.get(replica, float("-inf"))
 
 
 @dataclass
@@ -58,7 +72,8 @@ class Keeper:
     """Sequence of the cursor's last message."""
     turned: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once everything that was due at the start is decided (or failed to be)."""
-    _seen_at: float = 0
+    _head_at: float = 0
+    """When the oldest decision was first seen as such, on our monotonic clock."""
     _due: asyncio.Event = field(default_factory=asyncio.Event)
     _decided: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -98,12 +113,18 @@ class Keeper:
                 self.duty.log.error("broken schedule", schedule=self.name, error=str(error))
         self.wake()
 
-    def note(self, state: ScheduleState | None, revision: int) -> None:
-        """Take in the cursor's new state, unless a newer one is known."""
+    def note(self, state: ScheduleState | None, revision: int, *, live: bool = True) -> None:
+        """Take in the cursor's new state, unless a newer one is known.
+
+        `live`: it was written just now, so whoever wrote it lives.
+        """
         if revision <= self.revision:
             return
+        if state is None or self.state is None or state.pending[:1] != self.state.pending[:1]:
+            self._head_at = self.duty.clock.monotonic()
         self.state, self.revision = state, revision
-        self._seen_at = self.duty.clock.monotonic()
+        if state is not None and live:
+            self.duty.heard_at[state.by] = self.duty.clock.monotonic()
         self.wake()
 
     async def _looped(self, signal: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
@@ -136,6 +157,8 @@ class Keeper:
         """Decide all that is due, then set the alarm for what comes next."""
         while True:
             judgement = await self._judgement()
+            if await self._left_to_another(judgement.now):
+                continue
             after = decided(self.schedule, self.timing, self.state, judgement, self.duty.me)
             if after is None or not await self._saved(after):
                 if after is None:
@@ -161,20 +184,40 @@ class Keeper:
         missed_until = max(now - self.duty.late_s, self.duty.alone_since)
         return Judgement(now=now, missed_until=missed_until, running=running)
 
+    async def _left_to_another(self, now: float) -> bool:
+        """Wait a little when a tick falls due for which another replica is responsible."""
+        due = next_wake(self.schedule, self.timing, self.state)
+        if self.state is None or self.state.by in ("", self.duty.me) or due is None:
+            return False
+        wait_s = due + COURTESY_S - now
+        if not 0 < wait_s <= COURTESY_S or self.duty.heard_s(self.state.by) > SILENCE_S:
+            return False
+        await asyncio.sleep(wait_s)
+        return True
+
     # -- carrying out -------------------------------------------------------------------------------
 
     async def _carry_out(self) -> None:
         """Work off what is decided; leave it a while to the replica that decided it."""
         while self.state is not None and self.state.pending:
             if self.state.by != self.duty.me:
-                wait_s = self._seen_at + self.duty.takeover_s - self.duty.clock.monotonic()
+                wait_s = self._takeover_in_s(self.state.by)
                 if wait_s > 0:
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self._decided.wait(), wait_s)
                     self._decided.clear()
                     continue
-                self.duty.log.info("carrying out another's decision", schedule=self.name)
+                self.duty.log.info(
+                    "carrying out another's decision", schedule=self.name, by=self.state.by
+                )
             await self._carry_out_head(self.state)
+
+    def _takeover_in_s(self, replica: str) -> float:
+        """Return how long the oldest decision is still left to the replica that wrote it."""
+        waited_s = self.duty.clock.monotonic() - self._head_at
+        takeover_s = self.duty.takeover_s
+        silent_s = min(self.duty.heard_s(replica), waited_s)
+        return min(takeover_s - silent_s, PATIENCE * takeover_s - waited_s)
 
     async def _carry_out_head(self, state: ScheduleState) -> None:
         head, definition = state.pending[0], state.definition
@@ -191,11 +234,13 @@ class Keeper:
             answer = await self.duty.outside.run_for(ask.request, wanted)
             if answer is None:
                 return
-        events = told(state, timing_of(definition), answer, self.duty.clock.now())
-        await self.duty.outside.announce(events)
+        now = self.duty.clock.now()
+        events = told(state, timing_of(definition), answer, now)
+        recent = now - head.due < DEDUPLICATED_S
+        await self.duty.outside.announce(events, recent=recent)
         run = answer.run if answer is not None else ""
         while self.state is not None:
-            after = settled(self.state, head, run)
+            after = settled(self.state, head, run, self.duty.me)
             if after is None or await self._saved(after):
                 break
         self._due.set()

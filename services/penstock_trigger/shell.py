@@ -165,7 +165,7 @@ class Shell:
             keeper = Keeper(name=name, duty=self._duty, on_idle=self._forget)
             state, revision = self.cursors_seen.get(name, (None, 0))
             if revision:
-                keeper.note(state, revision)
+                keeper.note(state, revision, live=False)
             self.keepers[name] = keeper
             keeper.start()
         return keeper

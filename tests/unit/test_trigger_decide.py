@@ -184,7 +184,7 @@ def test_a_full_outbox_stops_the_cursor_and_loses_nothing() -> None:
         state = after
     assert state is not None
     assert (len(state.pending), state.last_due) == (PENDING_MAX, T0 + PENDING_MAX)
-    freed = settled(state, state.pending[0], RUN)
+    freed = settled(state, state.pending[0], RUN, "me")
     assert freed is not None
     again = judged(of, freed, now)
     assert again is not None
@@ -221,11 +221,11 @@ def test_settling_takes_off_what_was_carried_out_and_only_once() -> None:
     after = judged(of, None, T0 + 20)
     assert after is not None
     head = after.pending[0]
-    once = settled(after, head, RUN)
+    once = settled(after, head, RUN, "me")
     assert once is not None
     assert (once.pending, once.last_run, once.definition) == ((fire(T0 + 20),), RUN, of)
-    assert settled(once, head, "other") is None
-    refused = settled(once, once.pending[0], "")
+    assert settled(once, head, "other", "me") is None
+    refused = settled(once, once.pending[0], "", "me")
     assert refused is not None
     assert (refused.pending, refused.last_run, refused.definition) == ((), RUN, None)
 
@@ -239,7 +239,7 @@ def test_what_was_decided_under_the_old_definition_goes_out_before_the_new_one_d
     ask = asked(before)
     assert ask is not None
     assert ask.request.idempotency_key.startswith("schedule/s/1/")
-    drained = settled(before, before.pending[0], RUN)
+    drained = settled(before, before.pending[0], RUN, "me")
     after = judged(new, drained, T0 + 60)
     assert after is not None
     assert [f.due for f in after.pending] == [T0 + 18 + 7 * n for n in range(7)]

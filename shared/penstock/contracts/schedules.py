@@ -75,7 +75,7 @@ class ScheduleState(Message):
     definition: Schedule | None = None
     """The schedule as it was when `pending` was decided; only while there is some."""
     by: str = ""
-    """The replica that decided last; the others wait a while before they help."""
+    """The replica that wrote this; the others wait a while before they help."""
 
 
 class ScheduleView(Message):
