@@ -214,6 +214,9 @@ def test_what_has_not_changed_is_reused_and_what_has_is_named(shell: Shell) -> N
     changed = [part for part in why["parts"] if part["changed"]]
     assert changed == [{"part": "parameter:add", "changed": True, "old": "1", "new": "5"}]
     assert shell.data("why", str(second["run"]), "prepare")["reused"] is True
+    # What a reused step wrote is what it wrote when it ran.
+    said = shell.penstock("run", "logs", str(second["run"]), "--step", "prepare").stdout
+    assert said == "prepared\n"
 
     diff = shell.data("run", "diff", str(first["run"]), str(second["run"]))
     whats = [row["what"] for row in diff["differences"]]
@@ -373,6 +376,20 @@ def test_a_python_pipeline_runs_from_parameters_to_outputs(
     (step,) = again.find_step_run("say it")
     assert not step.reused
     assert [part.part for part in step.why().parts if part.changed] == ["parameter:word"]
+
+
+def test_a_program_that_forgets_its_client_ends_without_a_word(shell: Shell) -> None:
+    program = (
+        f"import penstock; print(penstock.Client({shell.bus!r}, None, {WORKSPACE!r}).runs(limit=1))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_failed_run_raises_and_names_the_step(client: Client, tmp_path: Path) -> None:

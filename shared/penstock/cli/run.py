@@ -127,11 +127,13 @@ def logs(
 @target_options
 def cancel(*, where: Where, run: str, reason: str, output: str) -> None:
     """Stop a run: its running steps are ended, the others do not start."""
+    from penstock.contracts.events import RUN_ENDS
 
     async def body(client: AsyncClient) -> tuple[str, str]:
         full = await client.full_id(run, check=True)
         answer = await client.cancel(full, reason)
-        return answer.run or full, answer.state or "cancelling"
+        state = answer.state if answer.state in RUN_ENDS else "cancelling"
+        return answer.run or full, state
 
     name, state = with_client(where, body)
     print_run(name, state, output)

@@ -2,14 +2,13 @@
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import Callable
 
 import click
 
 from penstock.cli.output import note
 from penstock.contracts.events import RUN_ENDS
-from penstock.contracts.queries import RUN_STATES_FINAL, RunView
+from penstock.contracts.queries import RUN_STATES_FINAL
 from penstock.sdk.async_client import AsyncClient
 from penstock.sdk.log_lines import Line, Lines
 from penstock.sdk.submissions import not_found
@@ -37,25 +36,15 @@ async def print_logs(
     names = [item.step for item in view.steps]
     if step and step not in names:
         raise not_found("step", step, view.run, names)
-    printer = _Printer(with_names=not step and len(names) > 1, attempt=attempt, stream=stream)
-    last: deque[Line] = deque(maxlen=tail)
-    take: Callable[[Line], None] = printer.print if tail is None or follow else last.append
+    width = 0 if step or len(names) < 2 else max(map(len, names))  # noqa: PLR2004 - one needs no name
+    printer = _Printer(width=width, attempt=attempt, stream=stream)
     ended = view.state in RUN_STATES_FINAL
     if follow and not ended:
-        await _print_live(client, view.run, step or "*", take)
+        await _print_live(client, view.run, step or "*", printer.print)
     else:
-        count = 0
-        lines = Lines()
-        async for chunk in client.logs(view.run, step or "*", live=False):
-            count += 1
-            for line in lines.taken(chunk):
-                take(line)
-        for line in lines.left():
-            take(line)
-        if not count:
-            await _print_archives(client, view, step, take)
-    for line in last:
-        printer.print(line)
+        lines = [line for line in await client.lines(view.run, step) if printer.wants(line)]
+        for line in lines[-tail:] if tail else lines:
+            printer.print(line)
     if not printer.printed:
         note("nothing was written" if ended else "nothing was written yet")
 
@@ -95,45 +84,32 @@ async def _print_live(
         await asyncio.gather(listening, return_exceptions=True)
 
 
-async def _print_archives(
-    client: AsyncClient, view: RunView, step: str, take: Callable[[Line], None]
-) -> None:
-    """Print what the artifact store keeps, for runs whose log stream has been forgotten."""
-    for item in view.steps:
-        if item.logs is None or (step and item.step != step):
-            continue
-        manifest = await client.trees.manifest(item.logs.digest)
-        for entry in manifest.entries:
-            name = entry.path.rpartition("/")[2]
-            stream = next((kind for kind in ("stdout", "stderr") if name.startswith(kind)), "")
-            if not stream:
-                continue
-            data = await client.trees.read(item.logs.digest, entry.path)
-            for text in data.decode("utf-8", "backslashreplace").splitlines():
-                take(Line(item.step, item.attempts, stream, text, 0))
-
-
 class _Printer:
     """Prints lines; raw when they go into a file, without escapes on a terminal."""
 
-    def __init__(self, *, with_names: bool, attempt: int, stream: str) -> None:
-        self.with_names = with_names
+    def __init__(self, *, width: int, attempt: int, stream: str) -> None:
+        self.width = width
+        """Of the column of steps' names; 0: no such column."""
         self.attempt = attempt
         self.stream = stream
         self.printed = 0
-        self.width = 0
         self.terminal = sys.stdout.isatty()
 
+    def wants(self, line: Line) -> bool:
+        """Say whether a line is asked for."""
+        if line.stream == "metrics" or self.stream not in ("", line.stream):
+            return False
+        return self.attempt in (0, line.attempt)
+
     def print(self, line: Line) -> None:
-        if line.stream == "metrics" or (self.stream and line.stream != self.stream):
-            return
-        if self.attempt and line.attempt != self.attempt:
+        """Print a line if it is asked for."""
+        if not self.wants(line):
             return
         self.printed += 1
         text = _shown(line.text) if self.terminal else line.text
-        if self.with_names:
-            self.width = max(self.width, len(line.step))
-            text = f"{line.step:<{self.width}} | {text}"
+        if self.width:
+            name = line.step if line.attempt < 2 else f"{line.step}#{line.attempt}"  # noqa: PLR2004
+            text = f"{name:<{self.width}} | {text}"
         click.echo(text, color=True)
 
 

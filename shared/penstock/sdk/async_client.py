@@ -39,7 +39,7 @@ from penstock.ids import is_run_id, run_time
 from penstock.sdk.conversation import Conversation
 from penstock.sdk.definition import Definition
 from penstock.sdk.events import Seen, seen_of
-from penstock.sdk.log_lines import Chunk, chunk_of
+from penstock.sdk.log_lines import Chunk, Line, Lines, chunk_of
 from penstock.sdk.parameters import check_known, local_data, typed
 from penstock.sdk.submissions import (
     Submittable,
@@ -350,6 +350,38 @@ class AsyncClient:
         subject = talk.names.logs(await self.full_id(run), step)
         async for stored in talk.followed("logs", [subject], last_per_subject=latest, live=live):
             yield chunk_of(stored)
+
+    async def lines(self, run: str, step: str = "") -> list[Line]:
+        """Return the lines that a run's steps (or one of them) have written so far, metrics left out.
+
+        From the log stream while it has them; from the archive for what was reused, or long ago.
+
+        Raises:
+            NotFound: the run has no such step.
+        """
+        view = await self.run(run)
+        wanted = [item for item in view.steps if not step or item.step == step]
+        if step and not wanted:
+            raise not_found("step", step, view.run, [item.step for item in view.steps])
+        cutter = Lines()
+        found: list[Line] = []
+        async for chunk in self.logs(view.run, step or "*", live=False):
+            found += cutter.taken(chunk)
+        found += cutter.left()
+        heard = {line.step for line in found}
+        for item in wanted:
+            if item.step not in heard and item.logs is not None:
+                found += await self._archived(item.step, item.attempts, item.logs.digest)
+        return [line for line in found if line.stream != "metrics"]
+
+    async def _archived(self, step: str, attempt: int, digest: str) -> list[Line]:
+        names = {entry.path for entry in (await self.trees.manifest(digest)).entries}
+        found: list[Line] = []
+        for stream in ("stdout", "stderr"):
+            if f"{stream}.txt" in names:
+                text = (await self.trees.read(digest, f"{stream}.txt")).decode(errors="replace")
+                found += [Line(step, attempt, stream, line, 0) for line in text.splitlines()]
+        return found
 
     async def wait(
         self,

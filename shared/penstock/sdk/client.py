@@ -13,7 +13,7 @@ from penstock.contracts.requests import Reuse
 from penstock.contracts.spec import Scalar
 from penstock.sdk.async_client import AsyncClient
 from penstock.sdk.events import Seen
-from penstock.sdk.log_lines import Chunk
+from penstock.sdk.log_lines import Chunk, Line
 from penstock.sdk.loop import Background
 from penstock.sdk.submissions import Submittable
 
@@ -34,7 +34,7 @@ class Client:
         workspace: str | None = None,
     ) -> None:
         self.asynchronous = AsyncClient(bus, dir, workspace)
-        self.background = Background()
+        self.background = Background(self.asynchronous.close)
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +49,6 @@ class Client:
 
     def close(self) -> None:
         """Leave the bus."""
-        self.background.call(self.asynchronous.close())
         self.background.close()
 
     @property
@@ -171,6 +170,14 @@ class Client:
     def logs(self, run: str, step: str = "*", *, live: bool = False) -> Iterator[Chunk]:
         """Iterate over what steps of a run wrote so far; with `live`, for ever."""
         return self.background.iterate(self.asynchronous.logs(run, step, live=live))
+
+    def lines(self, run: str, step: str = "") -> list[Line]:
+        """Return the lines that a run's steps (or one of them) have written so far.
+
+        Raises:
+            NotFound: the run has no such step.
+        """
+        return self.background.call(self.asynchronous.lines(run, step))
 
     def wait(
         self,

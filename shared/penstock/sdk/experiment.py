@@ -22,7 +22,8 @@ class Experiment:
 
     def __init__(self, workspace: object = None, name: str = "") -> None:
         if isinstance(workspace, str) and not name:
-            workspace, name = None, workspace
+            name = workspace
+            workspace = None
         if not name:
             raise TypeError("an experiment needs a name: Experiment(client, 'name')")
         self._workspace = workspace

@@ -3,7 +3,7 @@
 import asyncio
 import atexit
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -12,7 +12,9 @@ T = TypeVar("T")
 class Background:
     """A loop that starts when it is first needed. Calls may come from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._farewell = farewell
+        """Awaited on the loop before it ends, also when the program does."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -40,15 +42,24 @@ class Background:
                 self.call(close())
 
     def close(self) -> None:
-        """End the loop and its thread; it starts anew when needed."""
+        """End the loop and its thread; they start anew when needed."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
         atexit.unregister(self.close)
+        asyncio.run_coroutine_threadsafe(self._ended(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+    async def _ended(self) -> None:
+        await self._farewell()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:

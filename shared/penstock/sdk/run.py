@@ -10,7 +10,6 @@ from penstock.contracts.queries import RunView, StepView, WhyAnswer
 from penstock.errors import NotFound, PenstockError
 from penstock.ids import did_you_mean
 from penstock.sdk.events import Seen
-from penstock.sdk.log_lines import Lines
 from penstock.sdk.names import name_from
 from penstock.sdk.progress import Progress
 from penstock.sdk.wording import event_line
@@ -164,12 +163,9 @@ class Run:
         """Write what the steps wrote to `path`/<step>.log and return these files."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        lines = Lines()
         texts: dict[str, list[str]] = {}
-        chunks = list(self._client.logs(self.id))
-        for line in [*(line for chunk in chunks for line in lines.taken(chunk)), *lines.left()]:
-            if line.stream != "metrics":
-                texts.setdefault(line.step, []).append(line.text)
+        for line in self._client.lines(self.id):
+            texts.setdefault(line.step, []).append(line.text)
         written = []
         for step, found in texts.items():
             file = folder / f"{step}.log"
@@ -279,11 +275,8 @@ class StepRun:
         return state
 
     def _log(self, stream: str) -> str:
-        lines = Lines()
-        chunks = self._client.logs(self.pipeline_run_id, self.name)
-        found = [line for chunk in chunks for line in lines.taken(chunk)] + lines.left()
-        kept = [x for x in found if x.stream == stream or (not stream and x.stream != "metrics")]
-        return "".join(f"{line.text}\n" for line in kept)
+        lines = self._client.lines(self.pipeline_run_id, self.name)
+        return "".join(f"{line.text}\n" for line in lines if stream in ("", line.stream))
 
 
 def _limit(timeout_seconds: float | None) -> float | None:
