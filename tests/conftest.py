@@ -26,7 +26,10 @@ def needs_binary(name: str) -> None:
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A nats-server for the whole session. Tests that kill one start their own."""
     needs_binary(NATS_BINARY)
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server = NatsServer(
+        tmp_path_factory.mktemp("nats"),
+        max_file_bytes=1 << 40,  # reserved, not used: every test's streams count with their limits
+    )
     server.start()
     yield server
     server.stop()
