@@ -219,7 +219,7 @@ async def _answering(bus: "Bus", names: "Subjects") -> list[Check]:
     for name in ALL:
         count = sum(1 for kind, _ in answers.found if kind == name)
         if count:
-            checks.append(Check(name, "ok", f"{count} answering"))
+            checks.append(Check(name, "ok", f"{count} answering" if count > 1 else "answering"))
         else:
             state: Literal["failed", "warning"] = "failed" if name in NEEDED else "warning"
             checks.append(Check(name, state, "nobody answers", f"penstock serve {name} --bus URL"))

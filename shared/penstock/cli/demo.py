@@ -125,11 +125,11 @@ async def _run(target: Target, place: Path) -> int:
             return say_detached(answer.run)
         say_ending(progress, sys.stderr)
         if progress.state == "succeeded":
-            _show(await client.run(answer.run), place)
+            _show(await client.run(answer.run), place, target)
         return exit_code_of(progress)
 
 
-def _show(run: "RunView", place: Path) -> None:
+def _show(run: "RunView", place: Path, target: Target) -> None:
     """Print what came of it, where it is, and what to try next."""
     reused = sum(step.state == "reused" for step in run.steps)
     click.echo(
@@ -146,11 +146,12 @@ def _show(run: "RunView", place: Path) -> None:
     lines = [
         *([] if on_path else [(f'export PATH="{program}:$PATH"', "")]),
         (f"cd {place}", ""),
+        *([] if target.folder else [(f"export PENSTOCK_BUS={target.bus!r}", "")]),
         ("penstock submit pipeline.yml --watch", "everything is reused: nothing has changed"),
         ("edit evaluate/evaluate.py", "and submit again: only what it reaches runs"),
         (f"penstock why {run.run} evaluate", "why it ran, or did not"),
         (f"penstock run download {run.run}", "the model, its card, the report"),
-        ("penstock down", "stop the stack; what it knows stays"),
+        *([("penstock down", "stop the stack; what it knows stays")] if target.folder else []),
     ]
     for line, remark in lines:
         click.echo(f"  {line:<42}{remark}".rstrip())

@@ -83,9 +83,9 @@ async def _checks(
 def _print(checks: list[Check]) -> None:
     console = Console(highlight=False, soft_wrap=True, no_color=not coloured(sys.stdout))
     for check in checks:
-        console.print(f"{MARKS[check.state]}  {check.name:<18}", end="")
+        console.print(f"{MARKS[check.state]}  {check.name:<20}", end="")
         console.print(check.found, markup=False)
         if check.fix and check.state != "ok":
-            console.print(f"      {'':<18}→ {check.fix}", markup=False)
+            console.print(f"      {'':<20}→ {check.fix}", markup=False)
     red = sum(check.state == "failed" for check in checks)
     console.print("all is well" if not red else f"{red} to fix")
