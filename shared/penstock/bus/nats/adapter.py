@@ -23,9 +23,10 @@ from penstock.bus import (
 from penstock.bus._endings import ended
 from penstock.bus.micro import Service
 from penstock.bus.nats import following, requests, streams
-from penstock.bus.nats.connection import Connection, Listener, log
+from penstock.bus.nats.connection import Connection, log
 from penstock.bus.nats.consuming import NatsConsumption
 from penstock.bus.nats.failures import not_allowed
+from penstock.bus.nats.listening import Listener
 from penstock.bus.nats.publisher import Publisher
 
 SCHEDULE = "Nats-Schedule"

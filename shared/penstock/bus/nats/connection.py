@@ -15,30 +15,25 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 from nats import errors as library
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as Native
 
 from penstock.bus import Headers
+from penstock.bus.nats.dialing import CONNECT_WAIT_S, RECONNECT_WAIT_S, dialed, discard, parsed
 from penstock.bus.nats.failures import denied, not_allowed, too_large, unknown
+from penstock.bus.nats.listening import Listener
 from penstock.errors import BusUnavailable, Invalid, NotAllowed, PenstockError
 
 log = logging.getLogger("penstock.bus")
 
-CONNECT_WAIT_S = 3.0
-RECONNECT_WAIT_S = 0.05
 RECONNECT_WAIT_S_MAX = 0.5
 PING_S = 2.0
-DISCARD_WAIT_S = 2.0
-DRAIN_WAIT_S = 2.0
 BACKLOG_MAX = 16_384
 DENIED_MAX = 1024
 BACKLOG_BYTES_MAX = 8 * 1024 * 1024
-_PENDING_MAX = 1_000_000
-_PENDING_BYTES_MAX = 512 * 1024 * 1024
 _HEADER_OVERHEAD = 12  # "NATS/1.0\r\n" and the empty line
 _PAIR_OVERHEAD = 4  # ": " and "\r\n"
 
@@ -61,59 +56,11 @@ class Waiting(Protocol):
         ...
 
 
-class Listener:
-    """A subscription that outlives the client it was made on."""
-
-    def __init__(
-        self,
-        connection: "Connection",
-        subject: str,
-        queue: str,
-        receive: Callable[[Msg], Awaitable[None]],
-    ) -> None:
-        self.connection = connection
-        self.subject = subject
-        self.queue = queue
-        self.receive = receive
-        self.native: Native | None = None
-
-    async def attach(self, client: Client) -> None:
-        """Subscribe on `client`."""
-        receive = self.receive
-
-        async def callback(message: Msg) -> None:
-            await receive(message)
-
-        self.native = await client.subscribe(
-            self.subject,
-            queue=self.queue,
-            cb=callback,
-            pending_msgs_limit=_PENDING_MAX,
-            pending_bytes_limit=_PENDING_BYTES_MAX,
-        )
-
-    async def detach(self) -> None:
-        """Unsubscribe, if there still is somebody to tell."""
-        native, self.native = self.native, None
-        if native is not None:
-            with contextlib.suppress(library.Error, OSError):
-                await native.unsubscribe()
-
-    async def close(self, *, drain: bool = True) -> None:
-        """End it for good: what the server had sent is still received, nothing afterwards."""
-        self.connection.listeners.discard(self)
-        native = self.native
-        if drain and native is not None and self.connection.connected.is_set():
-            with contextlib.suppress(library.Error, OSError, asyncio.TimeoutError):
-                await asyncio.wait_for(native.drain(), DRAIN_WAIT_S)  # type: ignore[no-untyped-call]
-        await self.detach()
-
-
 class Connection:
     """See the module."""
 
     def __init__(self, urls: Iterable[str], name: str, user: str, password: str) -> None:
-        self.urls = [_parsed(url) for url in urls]
+        self.urls = [parsed(url) for url in urls]
         self.name = name
         first = self.urls[0]
         self.user = user or unquote(first.username or "")
@@ -133,7 +80,6 @@ class Connection:
         self._backlog: deque[tuple[str, bytes, Headers | None, str]] = deque()
         self._backlog_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._last_error: Exception | None = None
 
     # -- life -----------------------------------------------------------------------------------
     async def open(self) -> None:
@@ -164,7 +110,7 @@ class Connection:
         await asyncio.gather(*tasks, return_exceptions=True)
         for listener in list(self.listeners):
             await listener.detach()
-        await self._discard(self.client)
+        await discard(self.client)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that ends with this connection."""
@@ -320,44 +266,16 @@ class Connection:
 
     # -- finding servers ------------------------------------------------------------------------
     async def _new_client(self) -> Client:
-        failure: Exception | None = None
-        for url in random.sample(self.urls, len(self.urls)):
-            client = Client()
-            self._last_error = None
-            lost = self._lost_callback(client)
-            try:
-                await asyncio.wait_for(
-                    client.connect(
-                        f"{url.scheme}://{url.hostname}:{url.port or 4222}",
-                        name=self.name,
-                        user=self.user or None,
-                        password=self.password or None,
-                        inbox_prefix=self.inbox,
-                        connect_timeout=int(CONNECT_WAIT_S),
-                        reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]
-                        max_reconnect_attempts=1,
-                        ping_interval=3600,  # our own heartbeat notices more
-                        error_cb=self._on_error,
-                        disconnected_cb=lost,
-                        closed_cb=lost,
-                    ),
-                    CONNECT_WAIT_S,
-                )
-            except (TimeoutError, library.Error, OSError) as error:
-                failure = self._last_error or error
-                await self._discard(client)
-                continue
-            except asyncio.CancelledError:
-                await self._discard(client)
-                raise
-            self.address = f"nats://{url.hostname}:{url.port or 4222}"
-            return client
-        where = ",".join(f"{url.hostname}:{url.port or 4222}" for url in self.urls)
-        if "authorization" in str(failure).lower():
-            raise NotAllowed(
-                f"the server refuses user {self.user!r}", where=where, hint="check the bus URL"
-            )
-        raise BusUnavailable(f"no NATS server answers: {failure}", where=where)
+        """Return a client of the first server that answers. Errors as `dialed`."""
+        client, self.address = await dialed(
+            self.urls,
+            name=self.name,
+            user=self.user,
+            password=self.password,
+            on_error=self._on_error,
+            on_lost=self._lost_callback,
+        )
+        return client
 
     def _lost_callback(self, client: Client) -> Callable[[], Awaitable[None]]:
         async def lost() -> None:
@@ -380,7 +298,7 @@ class Connection:
     async def _reconnect(self, old: Client) -> None:
         for listener in list(self.listeners):
             await listener.detach()
-        discard = self.spawn(self._discard(old))
+        discarding = self.spawn(discard(old))
         wait_s = RECONNECT_WAIT_S
         while True:
             try:
@@ -391,7 +309,7 @@ class Connection:
                 log.debug("still looking for the bus: %s", error)
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 wait_s = min(wait_s * 1.5, RECONNECT_WAIT_S_MAX)
-        await discard
+        await discarding
         self.client = client
         self.denied.clear()
         self.reconnects += 1
@@ -407,17 +325,6 @@ class Connection:
             except Exception:
                 log.exception("a reconnect handler failed")
 
-    async def _discard(self, client: Client) -> None:
-        """End a client, whatever state it is in."""
-        with contextlib.suppress(Exception):  # what a dying client says helps nobody
-            await asyncio.wait_for(client.close(), DISCARD_WAIT_S)
-        transport = client._transport  # noqa: SLF001 - nats-py forgets it when closing fails midway
-        if transport is not None:
-            with contextlib.suppress(Exception):
-                transport.close()  # type: ignore[no-untyped-call]
-                closed = transport.wait_closed()  # type: ignore[no-untyped-call]
-                await asyncio.wait_for(closed, DISCARD_WAIT_S)
-
     async def _heartbeat(self) -> None:
         """Notice a server that is silent, and a client that ended without saying so."""
         while True:
@@ -431,7 +338,6 @@ class Connection:
                 self._lost(client)
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
         found = denied(str(error))
         if found is None:
             log.debug("nats: %s", error)
@@ -451,20 +357,3 @@ class Connection:
         verb = "publish to" if kind == "publish" else "subscribe to"
         self.denied[kind, subject] = not_allowed(subject, verb)
         log.warning("denied: may not %s %s", verb, subject)
-
-
-def _parsed(url: str) -> SplitResult:
-    text = url.strip()
-    parts = urlsplit(text if "://" in text else f"nats://{text}")
-    try:
-        valid = bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise Invalid(
-            f"{parts.hostname or text!r} is no address of a server",
-            code="E_CONFIG",
-            where="bus",
-            hint="nats://host:4222",
-        )
-    return parts

@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
-from penstock.bus.nats.connection import Connection, Listener, log
+from penstock.bus.nats.connection import Connection, log
 from penstock.bus.nats.failures import not_allowed
+from penstock.bus.nats.listening import Listener
 from penstock.bus.nats.streams import NANOSECONDS, PRIORITY_GROUP
 from penstock.errors import BusUnavailable, PenstockError
 
