@@ -5,8 +5,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "shared" / "docs" / "errors"
-CODE = re.compile(r"[\"'`]?(E_[A-Z][A-Z0-9_]*[A-Z0-9])")
 LITERAL = re.compile(r"[\"'](E_[A-Z][A-Z0-9_]*[A-Z0-9])[\"']")
+PREFACE = """# Error codes
+
+Every error that penstock raises on purpose is printed as `CODE where: what was found (what to do)`.
+Codes are stable. Each has a page that says what it means and what to try.
+
+| code | in short |
+|---|---|"""
 HEADINGS = ("## What it means", "## What to try")
 
 
@@ -42,6 +48,20 @@ def test_every_page_says_what_it_means_and_what_to_try() -> None:
             assert len(body.split()) >= 5, f"{page.name}: {heading} is empty"
 
 
-def test_the_list_of_pages_names_them_all() -> None:
-    listed = set(CODE.findall((PAGES / "README.md").read_text(encoding="utf-8")))
-    assert listed == pages()
+def index() -> str:
+    """Return the text of the folder's README: every code with the first words of its page."""
+    rows = []
+    for page in sorted(PAGES.glob("E_*.md")):
+        body = page.read_text(encoding="utf-8").partition(HEADINGS[0])[2].partition("\n## ")[0]
+        words = re.split(r"(?<=[.:;])\s", " ".join(body.split()), maxsplit=1)[0].rstrip(".:;")
+        rows.append(f"| [{page.stem}]({page.name}) | {words} |")
+    return "\n".join([PREFACE, *rows, ""])
+
+
+def test_the_list_of_pages_is_up_to_date() -> None:
+    text = (PAGES / "README.md").read_text(encoding="utf-8")
+    assert text == index(), f"run: python {Path(__file__).relative_to(ROOT)}"
+
+
+if __name__ == "__main__":
+    (PAGES / "README.md").write_text(index(), encoding="utf-8")
