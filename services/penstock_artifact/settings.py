@@ -8,7 +8,7 @@ class Settings(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     grant_s: float = 900
     """Seconds that a grant on S3 may be used."""
-    store_patience_s: float = 5
+    store_patience_s: float = 3
     """Seconds that a failing store is tried again before the caller is told E_STORE."""
     verify_max: int = 4
     """Objects that are read back at the same time."""

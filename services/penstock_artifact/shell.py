@@ -54,7 +54,7 @@ from penstock_artifact.effects import Announce, Discard, Effect, Record, StoreMa
 from penstock_artifact.state import Tree, Trees
 from penstock_artifact.store import Store
 
-ANSWER_S = 20.0
+ANSWER_S = 4.0
 """A commit that is still reading by then says so; the caller asks again and joins it."""
 ATTEMPTS_MAX = 8
 BIG_MANIFEST_BYTES = 64 * 1024

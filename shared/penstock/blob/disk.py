@@ -153,7 +153,8 @@ def opened(root: Path, key: str) -> Iterator[int]:
 def hashed(handle: int, size: int) -> tuple[str, int]:
     """Return the digest and number of the bytes of an open file of about `size` bytes, from its start.
 
-    Read, not mapped into memory: a mapped file that shrinks meanwhile kills the reader.
+    Read, not mapped into memory: a mapped file that shrinks meanwhile kills the reader. Reading ends
+    soon after `size`: a file may grow faster than it is read.
     """
     if size < CHUNK_BYTES:
         data = os.pread(handle, CHUNK_BYTES, 0)
@@ -163,7 +164,7 @@ def hashed(handle: int, size: int) -> tuple[str, int]:
     buffer = bytearray(HASHED_BYTES)
     view = memoryview(buffer)
     offset = 0
-    while count := os.preadv(handle, [buffer], offset):
+    while offset <= size and (count := os.preadv(handle, [buffer], offset)):
         hasher.update(view[:count])
         offset += count
     return hasher.hexdigest(), offset

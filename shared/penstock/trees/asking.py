@@ -19,7 +19,10 @@ from penstock.errors import (
     Transient,
 )
 
-ASK_S = 30.0
+ASK_S = 6.0
+ASK_S_MAX = 60.0
+"""An answer that does not come (its service was killed) is asked for again, and waited for longer:
+a service may have a hundred thousand objects to look at."""
 DELAY_S_MAX = 2.0
 _PASSING = frozenset({"E_STORE", "E_STORE_FULL", "E_TIMEOUT", "E_BUS", "E_CONFLICT", "E_VERIFYING"})
 
@@ -44,10 +47,10 @@ class ArtifactService:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.patience_s
         subject = self.names.artifact(verb)
-        delay_s = 0.05
+        delay_s, timeout_s = 0.05, ASK_S
         while True:
             try:
-                answer = await self.bus.request(subject, encoded(request), timeout_s=ASK_S)
+                answer = await self.bus.request(subject, encoded(request), timeout_s=timeout_s)
                 problem = decoded(answer.data, Problem).error
                 if problem is None:
                     return decoded(answer.data, kind)
@@ -63,6 +66,8 @@ class ArtifactService:
                 )
             except Transient as error:
                 failure = error
+                if error.code == "E_TIMEOUT":
+                    timeout_s = min(ASK_S_MAX, timeout_s * 2)
                 if error.code == "E_VERIFYING":  # it is at work: patience begins anew
                     until, delay_s = loop.time() + self.patience_s, 0.05
             if loop.time() + delay_s > until:
