@@ -163,6 +163,11 @@ class Attempt:
             self._running.kill()
             with contextlib.suppress(PenstockError):
                 await self._running.ended
+        if self._running is not None and not self._shop.launcher.namespace:
+            with contextlib.suppress(PenstockError):
+                await self._running.ended
+            if self._running.ended.exception() is not None:  # its keeper was killed: no one reaped
+                await asyncio.to_thread(places.kill_marked, [self._place.root])
         if self._socket is not None:
             self._socket.close()
         if self._logs is not None:

@@ -112,7 +112,7 @@ def seen(
 
 def test_a_step_inherits_neither_credentials_nor_anything_unlisted():
     environ = {
-        "HOME": "/home/me",
+        "HOME": "/root-of/me",
         "LC_ALL": "C.UTF-8",
         "SSL_CERT_FILE": "/ca.pem",
         "PENSTOCK_STORE": "s3+http://key:secret@host/bucket",
@@ -123,7 +123,7 @@ def test_a_step_inherits_neither_credentials_nor_anything_unlisted():
         "HTTP_PROXY": "http://user:secret@proxy:3128",
     }
     assert inherited(environ) == {
-        "HOME": "/home/me",
+        "HOME": "/root-of/me",
         "LC_ALL": "C.UTF-8",
         "SSL_CERT_FILE": "/ca.pem",
         "https_proxy": "http://proxy:3128",

@@ -37,6 +37,7 @@ class WorkItem(Message, tag="work.item.v1"):
     environment_variables: dict[str, str] = {}
     timeout_s: float = 0
     parameters: dict[str, Scalar] = {}
+    """The step's own literal inputs: a step must not see what its fingerprint does not know."""
     tags: dict[str, str] = {}
     traceparent: str = ""
 
@@ -45,7 +46,8 @@ class Failure(Message):
     """Why an attempt failed, told plainly.
 
     code: E_EXIT (exit_code) · E_SIGNAL (signal) · E_TIMEOUT · E_CANCELLED · E_OUTPUT_MISSING ·
-    E_OUTPUT_TYPE · E_INPUT · E_CODE · E_ENVIRONMENT · E_COMMAND · E_STORE · E_LOST · E_DISK · E_INTERNAL
+    E_OUTPUT_TYPE · E_OUTPUT_CHANGED · E_INPUT · E_INPUT_CHANGED · E_CODE · E_ENVIRONMENT · E_COMMAND ·
+    E_STORE · E_LOST · E_DISK · E_INTERNAL, and what storing a tree may refuse (E_LIMIT, E_NAME, …)
     """
 
     code: str
