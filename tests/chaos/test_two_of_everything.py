@@ -21,6 +21,7 @@ from penstock.bus.nats import connect
 from penstock.contracts.subjects import Subjects
 from penstock.testing.fleet import SERVICES, Fleet
 from penstock.testing.servers import NatsServer
+from penstock.testing.stores import MinioServer, minio_binary
 from penstock.trees.client import TreeClient
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -186,3 +187,33 @@ async def test_nats_server_may_be_killed_in_the_middle_of_a_run(
         events = await ended(own_nats.url, names, run, kill)
         assert codes == [-9, -9, -9]
         await checked(own_nats.url, names, events)
+
+
+async def test_minio_may_be_killed_in_the_middle_of_a_run(
+    tmp_path: Path, nats: NatsServer, workspace: str
+) -> None:
+    if minio_binary() is None:
+        pytest.skip("there is no minio: go install it, see .ci/run")
+    names = Subjects(workspace)
+    store = MinioServer(tmp_path / "minio")
+    store.start()
+    url = store.url("chaos")
+    try:
+        with Fleet(tmp_path / "fleet", bus=nats.url, store=url, workspace=workspace) as fleet:
+            fleet_of(fleet)
+            codes: list[int] = []
+
+            async def kill(seen: int) -> None:
+                if seen in (6, 25, 45):
+                    codes.append(await asyncio.to_thread(store.kill))
+                    await asyncio.sleep(1)  # long enough that somebody meets its absence
+                    await asyncio.to_thread(store.start)
+
+            body = {"spec": spec_of(tmp_path / "ledger", 0.2)}
+            run = await submitted(nats.url, workspace, body)
+            events = await ended(nats.url, names, run, kill)
+            assert codes == [-9, -9, -9]
+            await checked(nats.url, names, events)
+    finally:
+        if store.process is not None:
+            store.kill()
