@@ -451,11 +451,6 @@ class Attempt:
         )
         if left_out:
             self._logs.note(f"too long for the kernel, so left out: {', '.join(left_out)}")
-        if item.environment:
-            self._logs.note(
-                f"environment {item.environment!r} is not built here; "
-                f"the command runs in the executor's own interpreter"
-            )
         if "\x00" in text or any("\x00" in n + v for n, v in environment.items()):
             message = "a NUL character in the command, or in a variable"
             raise Failed(Failure(code="E_COMMAND", message=message, where=where))

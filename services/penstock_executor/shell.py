@@ -84,10 +84,10 @@ class Executor:
         heart.add_done_callback(self._end_with)
         for target in self.targets:
             consumption = await self._bus.consume(
-                work_consumer(self._names, target), self._on_delivery, batch=self.slots
+                work_consumer(self._names, target), self._on_delivery, batch=0
             )
             self._consumptions.append(consumption)
-            consumption.allow(self._room())
+        self._allow()
         await self._say_present()
         self.context.ready()
         await self.context.stopping.wait()
@@ -120,7 +120,7 @@ class Executor:
         self._loans[key] = loan
         loan.task = asyncio.create_task(self._run(key, loan))
         loan.task.add_done_callback(self._end_with)
-        self._allow()
+        asyncio.get_running_loop().call_soon(self._allow)  # after what came together with it
 
     async def _on_stop(self, message: Received) -> None:
         try:

@@ -189,6 +189,7 @@ def test_a_variable_that_the_kernel_refuses_is_left_out_and_named():
         ({"code": "abc"}, "E_CODE"),
         ({"command": "  \n"}, "E_COMMAND"),
         ({"attempt": -1}, "E_ID"),
+        ({"environment": "azureml:sklearn-1.5@latest"}, "E_ENVIRONMENT"),
     ],
 )
 def test_a_work_item_whose_names_lead_elsewhere_is_refused(changes: dict[str, object], code: str):

@@ -15,7 +15,17 @@ LOG_TAIL_BYTES = 2048
 
 Reason = Literal["cancelled", "timeout", "superseded"]
 
-_FINAL = frozenset({"E_COMMAND", "E_CODE", "E_ID", "E_LIMIT", "E_CANCELLED", "E_INPUT_CHANGED"})
+_FINAL = frozenset(
+    {
+        "E_CANCELLED",
+        "E_CODE",
+        "E_COMMAND",
+        "E_ENVIRONMENT",
+        "E_ID",
+        "E_INPUT_CHANGED",
+        "E_LIMIT",
+    }
+)
 """Failures that another attempt would meet again."""
 
 

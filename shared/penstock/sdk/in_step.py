@@ -89,7 +89,7 @@ class CurrentRun:
 
     def log_list(self, name: str, values: Sequence[float | str]) -> None:
         """Log a list of values."""
-        self._send("list", name, [_plain(value) for value in values])
+        self._send("list", name, _plain_list(values))
 
     def log_row(self, name: str, **columns: float | str) -> None:
         """Log one more row of the table `name`."""
@@ -97,7 +97,9 @@ class CurrentRun:
 
     def log_table(self, name: str, columns: Mapping[str, Sequence[float | str]]) -> None:
         """Log a whole table: equally long columns by name."""
-        self._send("table", name, {str(key): _plain(values) for key, values in columns.items()})
+        self._send(
+            "table", name, {str(key): _plain_list(values) for key, values in columns.items()}
+        )
 
     def log_image(
         self, name: str, path: str | os.PathLike[str] | None = None, plot: Any = None
@@ -235,6 +237,13 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__float__"):
         return _plain(float(value))
     return str(value)
+
+
+def _plain_list(values: Any) -> list[Any]:
+    """Return a column: a list, a range, a generator, an array or a series."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    return [_plain(value) for value in values]
 
 
 def _name(name: str) -> str:
