@@ -104,6 +104,29 @@ class FaultCases:
         await rig.wait(got.until(lambda items: b"last" in items))
         assert set(got.items) == {b"0", b"1", b"2", b"last"}
 
+    async def test_a_member_is_elected_anew_after_a_kill(self, rig: Rig) -> None:
+        bus = await rig.connect()
+        await bus.ensure_stream(queue(rig.names))
+        log: Heard[str] = Heard()
+
+        async def elected() -> None:
+            log.add("elected")
+
+        async def take(delivery: Delivery) -> None:
+            log.add(delivery.message.data.decode())
+            await delivery.ack()
+
+        spec = reader(rig.names, pinned=True, ack_wait_s=1)
+        await bus.consume(spec, take, on_elected=elected)
+        await bus.append(f"{rig.names.workspace}.s.a", b"0", message_id="0")
+        await rig.wait(log.count(2))
+        await bus.flush()
+        await rig.kill()
+        await rig.start()
+        await bus.append(f"{rig.names.workspace}.s.a", b"1", message_id="1", timeout_s=30)
+        await rig.wait(log.until(lambda items: "1" in items))
+        assert log.items[:3] == ["elected", "0", "elected"]
+
     async def test_slots_survive_a_kill(self, rig: Rig) -> None:
         bus = await rig.connect()
         await bus.ensure_stream(queue(rig.names))

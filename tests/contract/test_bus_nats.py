@@ -29,9 +29,9 @@ from tests.contract.bus_stream_cases import StreamCases
 
 from penstock.bus import Bus, ConsumerSpec, Delivery, Received, Stored, topology
 from penstock.bus.buckets import Bucket, bucket_spec
-from penstock.bus.nats import NatsBus, connect
+from penstock.bus.nats import NatsBus, connect, connection, publisher
 from penstock.contracts.subjects import Subjects
-from penstock.errors import BusUnavailable, Invalid, NotAllowed
+from penstock.errors import BusUnavailable, Invalid, NotAllowed, NotFound
 from penstock.testing.servers import NATS_BINARY, NatsServer
 
 pytestmark = pytest.mark.server
@@ -232,6 +232,67 @@ class TestServerSide:
         assert found.value == {"n": 2}
         assert await bucket.get("a.b") is None
         await client.close()
+
+
+class TestLimits:
+    """Everything has one."""
+
+    async def test_more_appends_than_may_wait_are_held_back_and_all_stored(
+        self, rig: NatsRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(publisher, "WAITING_MAX", 16)
+        bus = await rig.connect()
+        await bus.ensure_stream(plain(rig.names, persist_async=True))
+        root = f"{rig.names.workspace}.s"
+
+        async def burst(name: str) -> list[int]:
+            futures = [await bus.append_soon(f"{root}.{name}", b"") for _ in range(200)]
+            assert len(bus.publisher.waiting) <= 20
+            return [appended.sequence for appended in await asyncio.gather(*futures)]
+
+        results = await asyncio.gather(*(burst(name) for name in "abc"))
+        assert all(sequences == sorted(sequences) for sequences in results)
+        assert sorted(n for sequences in results for n in sequences) == list(range(1, 601))
+
+    async def test_whoever_is_held_back_learns_of_the_end(
+        self, rig: NatsRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(publisher, "WAITING_MAX", 4)
+        bus = await rig.connect()
+        await bus.ensure_stream(plain(rig.names))
+        await rig.kill()
+
+        async def one(number: int) -> None:
+            await (await bus.append_soon(f"{rig.names.workspace}.s.a", b"", message_id=f"{number}"))
+
+        tasks = [asyncio.ensure_future(one(number)) for number in range(20)]
+        await asyncio.sleep(0.1)
+        await bus.close()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+        assert all(isinstance(result, BusUnavailable) for result in results)
+
+    async def test_a_full_backlog_refuses(
+        self, rig: NatsRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bus = await rig.connect()
+        await rig.kill()
+        await asyncio.wait_for(_until_lost(bus), 10)
+        monkeypatch.setattr(connection, "BACKLOG_MAX", 3)
+        for _ in range(3):
+            await bus.publish("x", b"")
+        with pytest.raises(BusUnavailable):
+            await bus.publish("x", b"")
+
+
+async def _until_lost(bus: NatsBus) -> None:
+    """Return when a request says that there is no connection."""
+    while True:
+        try:
+            await bus.request("nobody", b"")
+        except BusUnavailable:
+            return
+        except NotFound:
+            await asyncio.sleep(0)
 
 
 class TestChaos:

@@ -110,7 +110,11 @@ class Consumption(Protocol):
     """A running pull loop."""
 
     async def close(self) -> None:
-        """Stop pulling; deliveries on loan stay on loan until settled or overdue."""
+        """Stop pulling; deliveries on loan stay on loan until settled or overdue.
+
+        The handler finishes what it has in hand (5 s at most), what it has not looked at goes back,
+        and a pinned member gives its place to the next.
+        """
         ...
 
     def allow(self, slots: int) -> None:
@@ -271,7 +275,9 @@ class Bus(Protocol):
     ) -> Consumption:
         """Pull and call `handler` for each delivery, one after the other, until closed.
 
-        Pinned: `on_elected` is awaited before the first delivery under a new pin.
+        Pinned: `on_elected` is awaited before the first delivery under a new pin, again and again
+        until it succeeds. Nobody is elected before there is a message. `batch` 0: nothing comes until
+        `Consumption.allow`. A handler that raises gets the message again after a second.
         """
         ...
 

@@ -147,6 +147,7 @@ class NatsBus:
         await asyncio.gather(*(consumption.close() for consumption in list(self.consumptions)))
         await self.publisher.settled(CLOSE_WAIT_S)
         await self.connection.close()
+        self.publisher.release()
 
     # -- core -----------------------------------------------------------------------------------
     async def publish(

@@ -180,11 +180,11 @@ class Publisher:
         if refused is not None:
             entry.fail(not_allowed(subject, "publish to"))
             return entry.future
+        if self._queue or self._full():
+            await self._room()
         if self.connection.closing:
             entry.fail(unknown(subject, "the connection is closed"))
             return entry.future
-        if self._queue or self._full():
-            await self._room()
         entry.token = self.connection.token()
         entry.deadline = self.loop.time() + (timeout_s or self.timeout_s)
         self.waiting[entry.token] = entry
@@ -199,11 +199,7 @@ class Publisher:
         self.connection.mailbox.pop(entry.token, None)
         if self.waiting.pop(entry.token, None) is not None:
             self.waiting_bytes -= entry.size
-        while self._queue and not self._full():
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                break  # one entry enters, and leaves later
+        self._next_turn()
 
     def later(self, delay_s: float, entry: Entry) -> None:
         """Send an entry again after a moment."""
@@ -251,6 +247,13 @@ class Publisher:
     def _full(self) -> bool:
         return len(self.waiting) >= WAITING_MAX or self.waiting_bytes >= WAITING_BYTES_MAX
 
+    def _next_turn(self) -> None:
+        while self._queue and not self._full():
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return  # one entry enters, and its leaving lets the next one in
+
     async def _room(self) -> None:
         """Wait for one's turn; first come, first served."""
         turn: Future[None] = self.loop.create_future()
@@ -262,10 +265,18 @@ class Publisher:
             if entry.token in self.waiting:
                 await self._send(entry)
 
+    def release(self) -> None:
+        """Let everybody who waits for a turn see that the connection is closed."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
     async def _watch(self) -> None:
         """Send again what got no answer; give up what got none in time."""
         while True:
             await asyncio.sleep(TICK_S)
+            self._next_turn()  # in case the one before was cancelled on its way in
             now = self.loop.time()
             connected = self.connection.connected.is_set()
             for entry in list(self.waiting.values()):

@@ -25,6 +25,7 @@ PIN_ID = "Nats-Pin-Id"
 PENDING_MESSAGES = "Nats-Pending-Messages"
 MISSED_HEARTBEATS_MAX = 3
 LOST_PAUSE_S = 0.2
+RENEWAL_EXPIRES_S = 0.1
 LOST_PAUSE_S_MAX = 5.0
 
 
@@ -134,24 +135,24 @@ class Pull:
         return f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}"
 
     async def renew_pin(self) -> None:
-        """Ask for one message more, only to say that the pinned member is alive."""
-        if self.pin:
-            await self._ask(1)
+        """Ask for one message more, for a moment, only to say that the pinned member is alive."""
+        if self.pin and not self.closed and self.connection.connected.is_set():
+            await self._request(1, RENEWAL_EXPIRES_S, 0)
 
-    async def _ask(self, wanted: int = 0) -> None:
-        wanted = wanted or self._wanted()
-        if wanted <= 0 or self.closed or not self.connection.connected.is_set():
-            return
-        body: dict[str, Any] = {
-            "batch": wanted,
-            "expires": int(self.expires_s * NANOSECONDS),
-            "idle_heartbeat": int(self.heartbeat_s * NANOSECONDS),
-        }
+    async def _ask(self) -> None:
+        wanted = self._wanted()
+        if wanted > 0 and not self.closed and self.connection.connected.is_set():
+            await self._request(wanted, self.expires_s, self.heartbeat_s)
+
+    async def _request(self, batch: int, expires_s: float, heartbeat_s: float) -> None:
+        body: dict[str, Any] = {"batch": batch, "expires": int(expires_s * NANOSECONDS)}
+        if heartbeat_s:
+            body["idle_heartbeat"] = int(heartbeat_s * NANOSECONDS)
         if self.grouped:
             body["group"] = PRIORITY_GROUP
             if self.pin:
                 body["id"] = self.pin
-        self.outstanding += wanted
+        self.outstanding += batch
         await self.connection.send(self._verb(), msgspec.json.encode(body), None, self._inbox)
 
     async def _renew(self) -> None:
