@@ -3,6 +3,7 @@
 import math
 import re
 from datetime import datetime
+from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
@@ -119,7 +120,7 @@ def zone_of(name: str) -> ZoneInfo:
     Raises:
         Invalid: E_ZONE, with the nearest known name.
     """
-    known = available_timezones() - _NOT_EVERYWHERE
+    known = _zones()
     if name in known:
         return ZoneInfo(name)
     windows = {key.lower(): value for key, value in win_tz.items()}.get(name.strip().lower())
@@ -212,6 +213,12 @@ def notes_on(schedule: Schedule, after: float) -> tuple[str, ...]:
     if not next_ticks(timing, after, 1):
         return ("it does not fire any more", *found)
     return found
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Return the names of all zones; reading them takes 4 ms."""
+    return frozenset(available_timezones() - _NOT_EVERYWHERE)
 
 
 def _check_pipeline(text: str) -> None:

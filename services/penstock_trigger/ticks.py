@@ -145,28 +145,47 @@ def _dues(timing: Timing, after: float) -> Iterator[float]:
 # -- intervals --------------------------------------------------------------------------------------
 
 
+def _index_after(timing: Timing, after: float) -> int:
+    """Return the index of the first interval tick with a due time above `after`, at least 0.
+
+    Moments are compared as the floats they are: rounding them to microseconds first would let a
+    tick fall between two stretches of time, or into both.
+    """
+    index = max(0, (int(after * MICROS) - timing.anchor_us) // timing.every_us)
+    while _due_at(timing, index) <= after:
+        index += 1
+    return index
+
+
 def _first_index(timing: Timing, after: float) -> int:
-    """Return the index of the first interval tick later than `after` and not before `first`."""
-    micros = round(after * MICROS)
-    index = max(0, (micros - timing.anchor_us) // timing.every_us + 1)
-    start = -((timing.anchor_us - round(timing.first * MICROS)) // timing.every_us)
-    return max(index, start)
+    """Return the index of the first tick that is later than `after` and not before `first`."""
+    index = _index_after(timing, after)
+    return index if _due_at(timing, index) >= timing.first else _index_at(timing, timing.first)
+
+
+def _index_at(timing: Timing, moment: float) -> int:
+    """Return the index of the first interval tick at `moment` or later."""
+    index = _index_after(timing, moment)
+    return index - 1 if index and _due_at(timing, index - 1) >= moment else index
+
+
+def _due_at(timing: Timing, index: int) -> float:
+    return (timing.anchor_us + index * timing.every_us) / MICROS
 
 
 def _intervals(timing: Timing, after: float) -> Iterator[float]:
     index = _first_index(timing, after)
     while True:
-        yield (timing.anchor_us + index * timing.every_us) / MICROS
+        yield _due_at(timing, index)
         index += 1
 
 
 def _interval_span(timing: Timing, after: float, until: float, newest_max: int) -> Span:
     low = _first_index(timing, after)
-    end = round(min(until, timing.last) * MICROS)
-    high = (end - timing.anchor_us) // timing.every_us
-    count = max(0, high - low + 1)
-    first = max(low, high - newest_max + 1)
-    dues = ((timing.anchor_us + n * timing.every_us) / MICROS for n in range(first, high + 1))
+    end = _index_after(timing, min(until, timing.last))
+    count = max(0, end - low)
+    first = max(low, end - newest_max)
+    dues = (_due_at(timing, index) for index in range(first, end))
     return Span(count, tuple(Tick(due, rfc3339(due)) for due in dues))
 
 

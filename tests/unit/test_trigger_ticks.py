@@ -1,5 +1,6 @@
 """When schedules are due, against a minute-by-minute model of years in six zones (promise 9)."""
 
+import math
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -257,6 +258,28 @@ def test_intervals_are_counted_from_their_anchor_and_never_drift(
         counted = span(interval, after, after + length, 7)
         assert counted.count == len(whole)
         assert counted.newest == tuple(whole[-7:])
+
+
+@given(
+    every_us=st.integers(1_000_000, 5_000_000),
+    anchor=st.floats(1.7e9, 1.8e9),
+    moments=st.lists(st.floats(0, 60), min_size=3, max_size=3),
+    nudges=st.lists(st.integers(-3, 3), min_size=3, max_size=3),
+)
+def test_no_tick_falls_between_two_stretches_of_time_or_into_both(
+    every_us: int, anchor: float, moments: list[float], nudges: list[int]
+) -> None:
+    interval = Timing(zone=ZoneInfo("UTC"), every_us=every_us, anchor_us=round(anchor * 1e6))
+    cuts = []
+    for moment, nudge in zip(sorted(moments), nudges, strict=True):
+        tick = next_ticks(interval, anchor + moment, 1)[0].due  # where rounding could hurt
+        cuts.append(tick + nudge * math.ulp(tick))
+    low, middle, high = sorted(cuts)
+    whole = span(interval, low, high, 1000)
+    parts = span(interval, low, middle, 1000), span(interval, middle, high, 1000)
+    assert whole.newest == parts[0].newest + parts[1].newest
+    assert whole.count == parts[0].count + parts[1].count == len(whole.newest)
+    assert whole.newest == tuple(t for t in islice(ticks(interval, low), 200) if t.due <= high)
 
 
 def test_start_and_end_belong_to_the_schedule() -> None:
