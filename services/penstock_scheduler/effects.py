@@ -106,7 +106,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Be told at `at`. One timer per run, step and kind: setting it again moves it."""
+    """Be told at `at`. One timer per run, step, attempt and kind: setting it again moves it."""
 
     run: str
     step: str
@@ -316,7 +316,12 @@ def work_item(run: Run, step: int) -> WorkItem:
         environment=plan.environment,
         environment_variables=plan.environment_variables,
         timeout_s=plan.timeout_s,
-        parameters=head.parameters,
+        # Its own literal inputs only: what the fingerprint does not know, a step must not see.
+        parameters={
+            name: bound.value
+            for name, bound in plan.inputs.items()
+            if bound.value is not None and not bound.step and not bound.artifact
+        },
         tags=head.tags,
         traceparent=head.traceparent,
     )

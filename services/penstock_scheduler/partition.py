@@ -208,7 +208,12 @@ class Term:
             for held in known
             if held.delivery is not None and not isinstance(held.message, LookedUp)
         )
-        await self._commit(turn, sequences)
+        if turn.transitions:
+            await self._commit(turn, sequences)
+        else:
+            # Nothing to commit, so nothing would stop an owner who was replaced without noticing
+            # from acknowledging what its old state calls late news. Found by the simulation.
+            await self._still_ours()
         await self._perform(turn.effects, batch, _ended(turn.transitions))
 
     async def _start_again(self, batch: list[Held], rest: list[Held]) -> None:

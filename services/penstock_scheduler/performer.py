@@ -150,9 +150,12 @@ class Performer:
     async def _set(self, timer: SetTimer) -> "asyncio.Future[Appended]":
         due = TimerDue(run=timer.run, step=timer.step, attempt=timer.attempt, kind=timer.kind)
         names = self.tools.names
+        # The attempt is part of the name, so that a replaced owner that sets its timer late cannot
+        # move the timer of a later attempt.
+        kind = f"{timer.kind}-{timer.attempt}" if timer.attempt else timer.kind
         return await self.tools.bus.schedule(
-            names.timer(timer.run, timer.step, timer.kind),
-            names.due(timer.run, timer.step, timer.kind),
+            names.timer(timer.run, timer.step, kind),
+            names.due(timer.run, timer.step, kind),
             encoded(due),
             timer.at,
         )

@@ -313,7 +313,7 @@ def missing_need(run: Run) -> str:
                 ready.append(dependent)
     if seen == len(run.names):
         return ""
-    stuck = next(run.names[step] for step, count in enumerate(left) if count > 0)
+    stuck = next((run.names[step] for step, count in enumerate(left) if count > 0), "")
     return f"step {stuck!r} waits for ever: its needs are no steps of this plan, or a circle"
 
 

@@ -163,7 +163,7 @@ async def measure(url: str, workspace: str, *, quick: bool) -> dict[str, dict[st
         steps = [planned(n) for n in range(count)]
         floor = await pipelined_floor(bus, count)
         for reuse in ("off", "use"):
-            seconds = await run(bus, names, steps, reuse)  # type: ignore[arg-type]
+            seconds = await run(bus, names, steps, reuse)
             what = "scheduler.fan_out" if reuse == "off" else "scheduler.fan_out_with_reuse"
             note(f"{what}.{count}", count / seconds, count / floor, "steps/s", more_is_better=True)
     chain = [planned(n, (f"s{n - 1:05}",) if n else ()) for n in range(CHAIN)]

@@ -1,6 +1,8 @@
 """The scheduler as processes on a real nats-server, with an executor that runs nothing."""
 
 import asyncio
+import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from penstock.contracts.inbox import CancelRun
 from penstock.contracts.plans import PlanHead, PlannedStep, PlanPart
 from penstock.contracts.queries import RunsAnswer, RunSummary, RunView, WhyAnswer
 from penstock.contracts.subjects import Subjects
-from penstock.ids import run_id
+from penstock.ids import partition_of, run_id
 from penstock.testing.fleet import Fleet
 from penstock.testing.null_executor import NullExecutor
 from penstock.testing.servers import NatsServer
@@ -221,6 +223,32 @@ async def test_a_killed_scheduler_is_replaced_and_nothing_is_lost_or_told_twice(
     assert len(finals) == 301
     assert len({e.step for e in finals}) == 301
     assert "took over" in fleet.tail("scheduler-2", 20_000)
+
+
+async def test_an_owner_that_sleeps_through_its_replacement_changes_nothing_when_it_wakes(
+    fleet: Fleet, bus: NatsBus, names: Subjects, executor: NullExecutor
+) -> None:
+    for _ in range(2):
+        fleet.start("scheduler")
+    steps = [step(f"s{n}", *([f"s{n - 10}"] if n >= 10 else [])) for n in range(200)]
+    run = await submit(bus, names, PlanHead(run=named("200"), pipeline="p", reuse="off"), *steps)
+    told = await story(bus, names, run)
+    await told.until("succeeded", step="*", count=30)
+    own = await bus.last(names.stream("runs"), names.own(partition_of(run)))
+    assert own is not None
+    sleeper = fleet.members[json.loads(own.data)["instance"]].process
+    sleeper.send_signal(signal.SIGSTOP)
+    try:
+        await told.until("succeeded", step="*", count=100)
+    finally:
+        sleeper.send_signal(signal.SIGCONT)
+    events = await told.ended()
+    assert events[-1].what == "succeeded"
+    assert len({e.step for e in events if e.what == "succeeded"}) == 201
+    again = await submit(
+        bus, names, PlanHead(run=named("again"), pipeline="p", reuse="off"), *steps
+    )
+    assert (await (await story(bus, names, again)).ended())[-1].what == "succeeded"
 
 
 async def test_a_garbage_message_is_set_aside_and_everything_else_goes_on(

@@ -49,7 +49,7 @@ from penstock_scheduler.decide.reuse import LookedUp
 from penstock_scheduler.decide.turn import Turn
 from penstock_scheduler.state import RUN_ENDED, Partition, RunStatus, StepStatus
 
-__all__ = ["Input", "LookedUp", "Resumed", "Turn", "decided"]
+__all__ = ["Input", "LookedUp", "Resumed", "Turn", "decided", "handle", "offer"]
 
 
 class Resumed:
