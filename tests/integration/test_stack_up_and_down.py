@@ -1,5 +1,6 @@
 """`penstock up`, `down` and `status` as a user meets them: real processes, real signals."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from penstock.bus.nats import connect
+from penstock.contracts.subjects import Subjects
+from penstock.errors import BusUnavailable
 from penstock.runtime import stack
 from penstock.testing.servers import NATS_BINARY, binary
 
@@ -311,23 +315,45 @@ def test_a_full_disk_is_told_and_left_when_there_is_space_again(folder: Path) ->
     disk, image = folder / "disk", folder / "image"
     disk.mkdir()
     with image.open("wb") as file:
-        file.truncate(400 * 1024**2)
+        file.truncate(600 * 1024**2)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
     if subprocess.run(["mount", "-o", "loop", image, disk], check=False).returncode:
         pytest.skip("loop devices cannot be mounted here")
+    filler = disk / "filler"
     try:
         assert penstock("up", "--detach", cwd=disk).returncode == 0
-        filler = disk / "filler"
-        with contextlib.suppress(OSError), filler.open("wb") as file:
-            while True:
-                file.write(b"\0" * 1024**2)
-        answer = penstock("down", cwd=disk)
-        assert answer.returncode == 0, answer.stderr
+        bus = str(status(disk)["bus"])
+        fill(filler)
+        with pytest.raises(BusUnavailable):
+            asyncio.run(append_much(bus))
+        wait_for(lambda: status(disk)["state"] == "degraded", "the supervisor to notice")
+        filler.unlink()
+        wait_for(lambda: is_ready(disk), "the bus to be restarted")
+        asyncio.run(append_much(bus))
+        assert penstock("down", cwd=disk).returncode == 0
+        fill(filler)
         refused = penstock("up", "--detach", cwd=disk)
         assert refused.returncode == 4
         assert "E_DISK" in refused.stderr
-        filler.unlink()
-        assert penstock("up", "--detach", cwd=disk).returncode == 0
     finally:
         penstock("down", "--timeout", "5", cwd=disk)
         subprocess.run(["umount", disk], check=False)
+
+
+def fill(file: Path) -> None:
+    """Take all the space that is left, to the last block."""
+    for size in (1024**2, 512):
+        with contextlib.suppress(OSError), file.open("ab", buffering=0) as opened:
+            while opened.write(b"\0" * size) == size:
+                pass
+
+
+async def append_much(url: str) -> None:
+    """Append a few messages that are larger than what a filled disk may still hide."""
+    bus = await connect(url, name="test")
+    try:
+        for _ in range(5):
+            subject = Subjects().trigger_event("test", "fired")
+            await bus.append(subject, b"x" * 500_000, timeout_s=2)
+    finally:
+        await bus.close()

@@ -93,6 +93,8 @@ class Child:
     ends_before_ready: int = 0
     """Ends in a row without having been ready."""
     ended_with: str = ""
+    trouble: str = ""
+    """Why it is not well although it runs; whoever knows sets and clears it."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _process: "subprocess.Popen[bytes] | None" = None
@@ -106,7 +108,7 @@ class Child:
             born=self.born,
             state=self.state,
             restarts=self.restarts,
-            reason="" if self.state in ("ready", "stopped") else self.ended_with,
+            reason=self.trouble or ("" if self.state in ("ready", "stopped") else self.ended_with),
         )
 
     async def keep(self) -> None:

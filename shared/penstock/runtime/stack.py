@@ -11,6 +11,7 @@ A process number alone proves nothing after a crash or a reboot, so a process is
 and its birth together. Nothing here starts or ends anything.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -151,12 +152,30 @@ def find(start: Path) -> Stack | None:
 
 
 def write(directory: Path, stack: Stack) -> None:
-    """Replace the state file, readable by its owner only, never half written."""
-    temporary = directory / f".{STATE_FILE}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(stack)))
-    temporary.replace(directory / STATE_FILE)
+    """Replace the state file, readable by its owner only, never half written.
+
+    On a full disk, when it matters most, there is no room for a second file: then the bytes go over
+    the old ones, in one write and in the blocks that the file already has.
+    """
+    data = msgspec.json.format(msgspec.json.encode(stack))
+    file, temporary = directory / STATE_FILE, directory / f".{STATE_FILE}.{os.getpid()}"
+    try:
+        _write_bytes(temporary, data, os.O_CREAT | os.O_TRUNC)
+        temporary.replace(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not file.exists():
+            raise
+        _write_bytes(file, data.ljust(file.stat().st_size), 0)
+
+
+def _write_bytes(file: Path, data: bytes, flags: int) -> None:
+    descriptor = os.open(file, os.O_WRONLY | flags, 0o600)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
 
 
 def without_password(url: str) -> str:

@@ -176,7 +176,8 @@ class Supervisor:
         states = {child.state for child in self.children.values()}
         if self.stopping.is_set():
             return "stopped" if states <= {"stopped"} else "stopping"
-        if states == {"ready"}:
+        troubled = any(child.trouble for child in self.children.values())
+        if states == {"ready"} and not troubled:
             return "ready"
         return "degraded" if self.was_ready else "starting"
 
@@ -211,11 +212,12 @@ class Supervisor:
 
     async def _recover(self, bus: Child) -> None:
         """Restart a bus whose disk ran full, when there is space again (nats-server #5382)."""
-        self.listener.said(
-            BUS, f"the disk is full ({self.wanted.folder}); waiting for {FREE_BYTES_MIN // MIB} MiB"
-        )
+        bus.trouble = f"the disk is full; waiting for {FREE_BYTES_MIN // MIB} MiB of free space"
+        self._write()
+        self.listener.said(BUS, f"{bus.trouble} at {self.wanted.folder}")
         while shutil.disk_usage(self.wanted.folder).free < FREE_BYTES_MIN:  # noqa: ASYNC110
             await asyncio.sleep(1)  # no event tells of free space
+        bus.trouble = ""
         self.listener.said(BUS, "there is space again; restarting it")
         bus.signal(signal.SIGTERM)
 
