@@ -235,6 +235,25 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(
         scanned(tmp_path, ignore=ignore)
 
 
+def test_a_file_that_is_overwritten_with_as_many_bytes_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "overwritten"
+    path.write_bytes(b"x" * 5_000_000)
+    real = os.preadv
+
+    def overwriting(handle: int, buffers: Any, offset: int) -> int:
+        if not offset:
+            with path.open("r+b") as file:
+                file.write(b"y" * 5_000_000)
+            os.utime(path, (1, 1))
+        return real(handle, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", overwriting)
+    with pytest.raises(Invalid, match="E_OUTPUT_CHANGED"):
+        scanned(tmp_path, ignore=False)
+
+
 def test_a_file_that_grows_as_fast_as_it_is_read_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,7 +351,7 @@ def test_one_file_becomes_a_tree(tmp_path: Path) -> None:
         scanned_file(tmp_path / "nothing")
     with pytest.raises(Invalid, match="E_DATA_TYPE"):
         scanned_file(tmp_path)
-    with pytest.raises(Invalid, match="E_PATH"):
+    with pytest.raises(Invalid, match="E_NAME"):
         scanned_file(tmp_path / "data.csv", "../evil")
 
 

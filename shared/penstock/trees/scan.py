@@ -26,7 +26,7 @@ from penstock.contracts.artifacts import (
     TreeRef,
     tree_ref,
 )
-from penstock.contracts.paths import check_distinct, check_path, shown
+from penstock.contracts.paths import ARCHIVE, FILES, Codes, check_distinct, check_path, shown
 from penstock.errors import Invalid, NotFound
 from penstock.ids import digest_of
 from penstock.units import GIB
@@ -46,6 +46,37 @@ _SENSITIVE_ENDS = (".pem", ".key", ".p12", ".pfx", ".keystore", ".nk", ".creds")
 
 Purpose = Literal["snapshot", "output", "data"]
 Source = Path | bytes
+
+
+class Trouble(NamedTuple):
+    """The error codes of what may be wrong with a folder, by what the folder is for."""
+
+    missing: str
+    kind: str
+    changed: str
+    permission: str
+
+
+TROUBLES: dict[Purpose, Trouble] = {
+    "snapshot": Trouble(
+        missing="E_SNAPSHOT_MISSING",
+        kind="E_SNAPSHOT_TYPE",
+        changed="E_SNAPSHOT_CHANGED",
+        permission="E_SNAPSHOT_PERMISSION",
+    ),
+    "output": Trouble(
+        missing="E_OUTPUT_MISSING",
+        kind="E_OUTPUT_TYPE",
+        changed="E_OUTPUT_CHANGED",
+        permission="E_OUTPUT_PERMISSION",
+    ),
+    "data": Trouble(
+        missing="E_DATA_MISSING",
+        kind="E_DATA_TYPE",
+        changed="E_DATA_CHANGED",
+        permission="E_DATA_PERMISSION",
+    ),
+}
 
 
 class Stamp(NamedTuple):
@@ -84,7 +115,7 @@ def scanned(
     Raises:
         NotFound: E_SNAPSHOT_MISSING, E_OUTPUT_MISSING, …: there is no such folder.
         Invalid: E_<purpose>_TYPE (sockets, devices, links that leave the folder), _CHANGED,
-            _PERMISSION; E_NAME, E_PATH, E_DUPLICATE (E_ARCHIVE_… for snapshots); E_LIMIT;
+            _PERMISSION; E_NAME, E_DUPLICATE (E_ARCHIVE_PATH, _NAME, _DUPLICATE for snapshots); E_LIMIT;
             E_TOO_LARGE; E_EMPTY, a snapshot of nothing.
     """
     purpose = purpose or ("snapshot" if ignore else "output")
@@ -107,7 +138,7 @@ def scanned(
             hint="look at its ignore file" if ignore else "",
         )
     found.sort(key=lambda item: item.path)
-    check_distinct((item.path for item in found), where=str(root), family=rules.family)
+    check_distinct((item.path for item in found), where=str(root), codes=rules.codes)
     return _hashed(found, rules, notes)
 
 
@@ -115,14 +146,14 @@ def scanned_file(path: Path, name: str = "", *, purpose: Purpose = "data") -> Sc
     """Return a tree of one file, called `name` or as it is called. Raises as `scanned`."""
     rules = _Rules(root=path.parent, purpose=purpose, spec=None)
     name = unicodedata.normalize("NFC", name or path.name)
-    check_path(name, where=str(path), family=rules.family)
+    check_path(name, where=str(path), codes=rules.codes)
     try:
         real = path.resolve(strict=True)
         status = real.stat()
     except (OSError, RuntimeError) as error:
         raise NotFound(
             f"no such file: {getattr(error, 'strerror', '') or error}",
-            code=rules.code("MISSING"),
+            code=rules.trouble.missing,
             where=str(path),
         ) from error
     item = _item(name, real, status, rules)
@@ -170,11 +201,12 @@ class _Rules:
         return _Rules(root=root, purpose=purpose, spec=spec)
 
     @property
-    def family(self) -> str:
-        return "E_ARCHIVE_" if self.purpose == "snapshot" else "E_"
+    def codes(self) -> Codes:
+        return ARCHIVE if self.purpose == "snapshot" else FILES
 
-    def code(self, what: str) -> str:
-        return f"E_{self.purpose.upper()}_{what}"
+    @property
+    def trouble(self) -> Trouble:
+        return TROUBLES[self.purpose]
 
     def ignored(self, path: str, name: str, *, folder: bool) -> bool:
         if self.spec is None:
@@ -199,7 +231,7 @@ def _walked(root: Path, rules: _Rules) -> list[_Item]:
         if not real_root.is_dir():
             raise NotADirectoryError
     except (OSError, RuntimeError) as error:
-        raise NotFound("no such folder", code=rules.code("MISSING"), where=str(root)) from error
+        raise NotFound("no such folder", code=rules.trouble.missing, where=str(root)) from error
     found: list[_Item] = []
     waiting: list[tuple[str, Path, tuple[Path, ...]]] = [("", real_root, (real_root,))]
     while waiting:
@@ -212,12 +244,12 @@ def _walked(root: Path, rules: _Rules) -> list[_Item]:
                 continue
             status, real, is_folder = _looked_at(entry, real_root, rules)
             count += 1
-            check_path(path, where=f"{rules.root}/{prefix}", family=rules.family)
+            check_path(path, where=f"{rules.root}/{prefix}", codes=rules.codes)
             if is_folder:
                 if real in above:
                     raise Invalid(
                         f"{shown(path)} is a link to a folder around it",
-                        code=rules.code("TYPE"),
+                        code=rules.trouble.kind,
                         where=str(rules.root),
                         hint="remove the link or ignore it",
                     )
@@ -242,16 +274,16 @@ def _entries(folder: Path, rules: _Rules) -> "list[os.DirEntry[str]]":
             return list(entries)
     except PermissionError as error:
         raise Invalid(
-            "the folder may not be read", code=rules.code("PERMISSION"), where=str(folder)
+            "the folder may not be read", code=rules.trouble.permission, where=str(folder)
         ) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise Invalid(
-                "the path is too long", code=f"{rules.family}NAME", where=shown(str(folder))
+                "the path is too long", code=rules.codes.name, where=shown(str(folder))
             ) from error
         raise Invalid(
             f"the folder vanished while it was read: {error.strerror}",
-            code=rules.code("CHANGED"),
+            code=rules.trouble.changed,
             where=str(folder),
         ) from error
 
@@ -269,7 +301,7 @@ def _checked_text(name: str, folder: Path, rules: _Rules) -> str:
     except UnicodeEncodeError as error:
         raise Invalid(
             f"the name {os.fsencode(name)[:80]!r} is not UTF-8",
-            code=f"{rules.family}NAME",
+            code=rules.codes.name,
             where=ascii(str(folder)),
             hint="rename the file",
         ) from error
@@ -288,7 +320,7 @@ def _looked_at(
             if not real.is_relative_to(real_root):
                 raise Invalid(
                     "a link that leaves the folder; allowed: files, folders and links inside it",
-                    code=rules.code("TYPE"),
+                    code=rules.trouble.kind,
                     where=str(path),
                     hint="copy the file instead of linking it",
                 )
@@ -296,7 +328,7 @@ def _looked_at(
     except (OSError, RuntimeError) as error:
         raise Invalid(
             f"cannot be looked at: {getattr(error, 'strerror', '') or error}",
-            code=rules.code("TYPE"),
+            code=rules.trouble.kind,
             where=str(path),
             hint="a link to nothing, or to itself?",
         ) from error
@@ -307,7 +339,7 @@ def _item(path: str, real: Path, status: os.stat_result, rules: _Rules) -> _Item
     if not stat.S_ISREG(status.st_mode):
         raise Invalid(
             f"{shown(path)} is {_kind(status.st_mode)}; allowed: files and folders",
-            code=rules.code("TYPE"),
+            code=rules.trouble.kind,
             where=str(rules.root),
             hint="remove it, or write it elsewhere",
         )
@@ -409,7 +441,7 @@ def _digest(item: _Item, rules: _Rules) -> tuple[str, Stamp]:
     except PermissionError as error:
         raise Invalid(
             f"{shown(item.path)} may not be read",
-            code=rules.code("PERMISSION"),
+            code=rules.trouble.permission,
             where=str(rules.root),
         ) from error
     except OSError as error:
@@ -432,7 +464,7 @@ def _digest(item: _Item, rules: _Rules) -> tuple[str, Stamp]:
 def _changed(item: _Item, rules: _Rules, how: str) -> Invalid:
     return Invalid(
         f"{shown(item.path)} changed while it was read: {how}",
-        code=rules.code("CHANGED"),
+        code=rules.trouble.changed,
         where=str(rules.root),
         hint="is something still writing to it?",
     )

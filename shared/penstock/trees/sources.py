@@ -12,7 +12,7 @@ from penstock.contracts.paths import shown
 from penstock.errors import Corrupt, Invalid
 from penstock.ids import digest_of
 from penstock.trees.cache import SEAL_NS, Cache
-from penstock.trees.scan import Scan, Stamp, stamp_of
+from penstock.trees.scan import TROUBLES, Scan, Stamp, stamp_of
 
 
 class Content(NamedTuple):
@@ -102,7 +102,7 @@ class Sources:
             if found != stamp:
                 raise Invalid(
                     f"{shown(str(source))} changed after it was read",
-                    code=f"E_{self.scan.purpose.upper()}_CHANGED",
+                    code=TROUBLES[self.scan.purpose].changed,
                     where=self.scan.purpose,
                     hint="is something still writing to it?",
                 )
