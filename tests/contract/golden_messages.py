@@ -368,8 +368,26 @@ MESSAGES: dict[str, Message | Strict | object] = {
     "schedule.state": schedules.ScheduleState(
         name="nightly", revision=2, last_due=1.0, last_run=RUN, queued=(2.0, 3.0)
     ),
+    "schedule.state.pending": schedules.ScheduleState(
+        name="nightly",
+        revision=2,
+        last_due=4.0,
+        pending=(
+            schedules.Firing(
+                what="missed", due=3.0, key="2026-11-21T02:30", after=1.0, count=2, reason="late"
+            ),
+            schedules.Firing(what="fire", due=4.0, key="2026-11-22T02:30", replace=True),
+        ),
+        definition=SCHEDULE,
+        by="trigger-1",
+    ),
     "schedule.view": schedules.ScheduleView(
-        schedule=SCHEDULE, last_due=1.0, last_run=RUN, next_due=(2.0, 3.0), notes=("DST",)
+        schedule=SCHEDULE,
+        last_due=1.0,
+        last_run=RUN,
+        next_due=(2.0, 3.0),
+        notes=("DST",),
+        run=RUN,
     ),
     "schedule.command": schedules.ScheduleCommand(
         name="nightly", schedule=SCHEDULE, replace=True, who="ada@lab"
