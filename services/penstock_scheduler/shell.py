@@ -13,6 +13,7 @@ from penstock.contracts.codec import encoded
 from penstock.contracts.inbox import Wake
 from penstock.errors import BusUnavailable
 from penstock.runtime.service import Context
+from penstock_scheduler.lost import watch as watch_lost
 from penstock_scheduler.partition import LIVE, Owner
 from penstock_scheduler.queries import Queries
 from penstock_scheduler.settings import Settings
@@ -48,6 +49,7 @@ async def serve(context: Context[Settings]) -> None:
             await owner.redispatch()
 
     tools.bus.on_reconnect(on_reconnect)
+    losses = await watch_lost(tools)
     alarm = asyncio.create_task(_wake(tools, owners))
     context.ready()
     try:
@@ -55,6 +57,7 @@ async def serve(context: Context[Settings]) -> None:
     finally:
         alarm.cancel()
         await asyncio.wait({alarm})
+        await losses.close()
         await asyncio.gather(*(owner.stop(DRAIN_S) for owner in owners))
         await queries.stop()
 

@@ -220,6 +220,18 @@ class StreamCases:
         assert await bus.last_many(stream, []) == []
         assert await bus.last(stream, f"{root}.none.>") is None
 
+    async def test_one_message_is_read_by_its_sequence(self, rig: Rig) -> None:
+        bus, root = await made(rig)
+        for number in range(3):
+            await bus.append(f"{root}.a", b"%d" % number, {"h": str(number)})
+        stream = rig.names.stream("s")
+        stored = await bus.stored_at(stream, 2)
+        assert stored is not None
+        assert (stored.data, stored.sequence, stored.headers) == (b"1", 2, {"h": "1"})
+        await bus.purge(stream, f"{root}.a", up_to=3)
+        assert await bus.stored_at(stream, 2) is None
+        assert await bus.stored_at(stream, 99) is None
+
     async def test_last_works_without_direct_get(self, rig: Rig) -> None:
         bus, root = await made(rig, allow_direct=False)
         await bus.append(f"{root}.a", b"1", {"h": "v"})

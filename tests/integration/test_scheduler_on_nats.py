@@ -10,14 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.bus import Stored
-from penstock.bus.nats import NatsBus
-from penstock.bus.topology import ensure
+from penstock.bus import Delivery, Stored
+from penstock.bus.nats import NatsBus, connect
+from penstock.bus.topology import ensure, work_consumer
 from penstock.contracts.codec import decoded, encoded
 from penstock.contracts.inbox import CancelRun
 from penstock.contracts.plans import PlanHead, PlannedStep, PlanPart
 from penstock.contracts.queries import RunsAnswer, RunSummary, RunView, WhyAnswer
 from penstock.contracts.subjects import Subjects
+from penstock.contracts.work import Failure
 from penstock.ids import partition_of, run_id
 from penstock.testing.fleet import Fleet
 from penstock.testing.null_executor import NullExecutor
@@ -36,6 +37,7 @@ class Event(msgspec.Struct):
     attempt: int = 0
     reused_from: str = ""
     reason: str = ""
+    failure: Failure = Failure(code="", message="")
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +251,52 @@ async def test_an_owner_that_sleeps_through_its_replacement_changes_nothing_when
         bus, names, PlanHead(run=named("again"), pipeline="p", reuse="off"), *steps
     )
     assert (await (await story(bus, names, again)).ended())[-1].what == "succeeded"
+
+
+async def test_a_step_that_loses_five_executors_has_failed_and_says_so(
+    fleet: Fleet, bus: NatsBus, names: Subjects
+) -> None:
+    fleet.start("scheduler")
+    await ensure(bus, names, ("inbox", "work", "events"))
+
+    async def lose(delivery: Delivery) -> None:
+        await delivery.nak()
+
+    await bus.consume(work_consumer(names, "default"), lose)
+    head = PlanHead(run=named("lost"), pipeline="p", reuse="off")
+    run = await submit(bus, names, head, step("a", attempts_max=2, retry_delay_s=0.1))
+    events = await (await story(bus, names, run)).ended()
+    assert [(e.what, e.attempt) for e in events if e.step] == [
+        ("queued", 1),
+        ("retrying", 1),
+        ("queued", 2),
+        ("failed", 2),
+    ]
+    assert events[-2].failure.code == "E_LOST"
+
+
+async def test_work_that_a_killed_server_forgot_is_offered_again(
+    tmp_path: Path, names: Subjects
+) -> None:
+    server = NatsServer(tmp_path / "own", max_file_bytes=64 * GIB)
+    server.start()
+    fleet = Fleet(tmp_path / "fleet", bus=server.url, store="", workspace=names.workspace)
+    with fleet:
+        fleet.start("scheduler")
+        bus = await connect(server.url, name="test")
+        executor = NullExecutor(bus, names)
+        await executor.start()
+        head = PlanHead(run=named("outage"), pipeline="p", reuse="off")
+        steps = [step(f"s{n}", *([f"s{n - 10}"] if n >= 10 else [])) for n in range(300)]
+        run = await submit(bus, names, head, *steps)
+        told = await story(bus, names, run)
+        for count in (60, 120):
+            await told.until("succeeded", step="*", count=count)
+            server.restart()
+        events = await told.ended()
+        assert len({e.step for e in events if e.what == "succeeded"}) == 301
+        await bus.close()
+    server.stop()
 
 
 async def test_a_garbage_message_is_set_aside_and_everything_else_goes_on(

@@ -289,6 +289,10 @@ class Bus(Protocol):
         """Return `last` for many subjects in one go, pipelined, in the order asked."""
         ...
 
+    async def stored_at(self, stream: str, sequence: int) -> Stored | None:
+        """Return the message with this sequence, or None if it is gone; work queues answer too."""
+        ...
+
     async def replay(
         self,
         stream: str,

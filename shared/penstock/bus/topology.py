@@ -90,7 +90,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
         ),
         "dead": StreamSpec(
             name=names.stream("dead"),
-            subjects=(f"{root}.dead.>",),
+            subjects=(f"{root}.dead.>", names.work_given_up()),
             max_bytes=64 * MIB,
             max_age_s=30 * DAY_S,
             description="messages nobody could take in, with the reason",
@@ -147,6 +147,16 @@ def due_consumer(names: Subjects, partition: int) -> ConsumerSpec:
         name=f"due-{partition}",
         filter_subjects=(names.due_of(partition),),
         ack_wait_s=10,
+    )
+
+
+def given_up_consumer(names: Subjects) -> ConsumerSpec:
+    """Return the consumer that schedulers share to learn of work that killed all its executors."""
+    return ConsumerSpec(
+        stream=names.stream("dead"),
+        name="given-up",
+        filter_subjects=(names.work_given_up(),),
+        ack_wait_s=30,
     )
 
 

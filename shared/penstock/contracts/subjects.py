@@ -12,7 +12,7 @@ The first token of every subject is the workspace. Outsiders see `request`, `que
 | work                           | work.>                  | attempts waiting for an executor          |
 | events                         | event.>                 | what everybody may read                   |
 | logs                           | log.>                   | what steps write                          |
-| dead                           | dead.>                  | messages nobody could take in             |
+| dead                           | dead.> and advisories   | messages nobody could take in             |
 
 Buckets (`KV_<workspace>-<bucket>`, keys under `$KV.<workspace>-<bucket>.`, readable with `nats kv`):
 pipelines, specs, keys (idempotency), runs, reuse, latest, schedules, cursors, artifacts.
@@ -124,6 +124,10 @@ class Subjects:
     def work_of_run(self, run: str) -> str:
         """Return the filter for everything of a run that waits for an executor."""
         return f"{self.workspace}.work.*.{token(run)}.>"
+
+    def work_given_up(self) -> str:
+        """Return where the server says that an attempt was delivered as often as it may be."""
+        return f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{self.stream('work')}.>"
 
     def stop(self, run: str = "*", step: str = "*") -> str:
         """Return where executors hear that an attempt must end (core NATS)."""

@@ -363,6 +363,11 @@ class MemoryBus:
         """Return `last` for many subjects in one go, in the order asked."""
         return [await self.last(stream, subject) for subject in subjects]
 
+    async def stored_at(self, stream: str, sequence: int) -> Stored | None:
+        """Return the message with this sequence, or None if it is gone."""
+        self._connected(f"$JS.API.STREAM.MSG.GET.{stream}")
+        return self.server.stream(stream).messages.get(sequence)
+
     async def replay(
         self,
         stream: str,

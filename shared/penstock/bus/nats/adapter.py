@@ -268,6 +268,10 @@ class NatsBus:
         """Return `last` for many subjects in one go, in the order asked."""
         return await streams.last_many(self.connection, stream, subjects)
 
+    async def stored_at(self, stream: str, sequence: int) -> Stored | None:
+        """Return the message with this sequence, or None if it is gone."""
+        return await streams.stored_at(self.connection, stream, sequence)
+
     async def replay(
         self,
         stream: str,

@@ -258,8 +258,17 @@ def _direct_answer(message: Msg) -> Stored | None:
 
 
 async def _last_slowly(connection: Connection, stream: str, subject: str) -> Stored | None:
+    return await _got(connection, stream, {"last_by_subj": subject})
+
+
+async def stored_at(connection: Connection, stream: str, sequence: int) -> Stored | None:
+    """Return the message with this sequence, or None."""
+    return await _got(connection, stream, {"seq": sequence})
+
+
+async def _got(connection: Connection, stream: str, which: dict[str, Any]) -> Stored | None:
     try:
-        answer = await api(connection, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        answer = await api(connection, f"STREAM.MSG.GET.{stream}", which)
     except Refusal as error:
         if error.error.err_code == _NO_MESSAGE:
             return None
