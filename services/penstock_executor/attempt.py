@@ -178,7 +178,7 @@ class Attempt:
     async def _work(self, on_start: Callable[[], Awaitable[None]]) -> dict[str, TreeRef]:
         item = self.item
         layout.checked_item(item)
-        self._place = self._shop.attempts.make(self._name, item.outputs)
+        self._place = await self._patiently(self._made, "folder of the attempt", disk=True)
         self._logs = Logs(
             self._shop.bus,
             self._shop.names,
@@ -402,8 +402,16 @@ class Attempt:
             code = outcome.input_code(error, error.code)
             raise Failed(outcome.error_failure(error, where, code)) from error
 
-    async def _patiently(self, work: Callable[[], Awaitable[T]], what: str) -> T:
-        """Return what `work` returns, trying again while the store or its service is away."""
+    async def _made(self) -> layout.Place:
+        return self._shop.attempts.make(self._name, self.item.outputs)
+
+    async def _patiently(
+        self, work: Callable[[], Awaitable[T]], what: str, *, disk: bool = False
+    ) -> T:
+        """Return what `work` returns, trying again while the store or its service is away.
+
+        `disk`: also while the disk is full. Failing at once would empty the queue into failures.
+        """
         clock = self._shop.clock
         began = clock.monotonic()
         told = -TELL_EVERY_S
@@ -412,11 +420,12 @@ class Attempt:
                 return await work()
             except Transient as error:
                 waited_s = clock.monotonic() - began
-                if error.code == "E_DISK" or waited_s + RETRY_S > self._patience_s():
+                hopeless = error.code == "E_DISK" and not disk
+                if hopeless or waited_s + RETRY_S > self._patience_s():
                     raise
                 if waited_s - told >= TELL_EVERY_S:
                     told = waited_s
-                    self._log.warning("waiting for the store", what=what, error=error.message)
+                    self._log.warning("waiting", what=what, code=error.code, error=error.message)
                     if self._logs is not None:
                         self._logs.note(f"{what}: waiting for the store: {error.message}")
                 await asyncio.sleep(RETRY_S)

@@ -4,10 +4,11 @@ The executor starts it once, as `python -I -S launcher.py FD`, and asks it over 
 start commands; forking this small single-threaded process is quick, forking the executor is not.
 It uses the standard library only, because it runs before and beside everything else.
 
-    executor ── launcher ── keeper ── init ── command ── whatever the command starts
-                            (waits)   (PID 1 of the attempt's own PID namespace)
+    executor ── launcher ── init ── command ── whatever the command starts
+                            (PID 1 of the attempt's own PID namespace)
 
-    without namespaces:     keeper, which is a subreaper, does what init does
+    without CAP_SYS_ADMIN:  launcher ── keeper, in a user namespace of its own ── init ── command
+    without namespaces:     launcher ── keeper, a subreaper, does what init does ── command
 
 Init starts the command, reaps, and listens on a control socket of which the executor holds the
 other end:
@@ -64,21 +65,58 @@ def main(number: int) -> int:
     requests = socket.socket(fileno=number)
     requests.set_inheritable(False)
     gc.freeze()  # forks share these pages
+    own = own_namespace()
     while True:
         received = request_of(requests)
         if received is None:
             return 0
         request, fds = received
-        if os.fork() == 0:
-            requests.close()
-            keep(request, fds)
+        try:
+            launch(request, fds, requests, own)
+        except OSError as error:  # no more processes, say: that one attempt fails
+            control = socket.socket(fileno=os.dup(fds[0]))
+            with control, contextlib.suppress(OSError):
+                control.send(b"E" + repr(error).encode())
         for fd in fds:
             os.close(fd)
 
 
+def own_namespace() -> int | None:
+    """Return a handle of our PID namespace if we may leave it and come back, as root may; else None."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    if libc.unshare(CLONE_NEWPID) == 0 and libc.setns(own, CLONE_NEWPID) == 0:
+        return own
+    os.close(own)
+    return None
+
+
+def launch(
+    request: dict[str, Any], fds: list[int], requests: socket.socket, own: int | None
+) -> None:
+    """Fork the process that attends to a command: init itself where we may, otherwise its keeper.
+
+    unshare(2) makes the next child the init of a new PID namespace, setns(2) makes the children after
+    it those of our own (`own`) again. That spares root the keeper: 1 ms.
+    """
+    if own is None or not request["namespace"]:
+        if os.fork() == 0:
+            requests.close()
+            keep(request, fds)
+        return
+    check(libc.unshare(CLONE_NEWPID), "unshare")
+    try:
+        if os.fork() == 0:
+            requests.close()
+            become_init(request, fds)
+    finally:
+        check(libc.setns(own, CLONE_NEWPID), "setns")
+
+
 def request_of(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """Return the next request and its file descriptors, None at the end."""
-    data, fds, _, _ = socket.recv_fds(requests, LENGTH.size, FDS, socket.MSG_CMSG_CLOEXEC)
+    data, fds, _, _ = socket.recv_fds(requests, LENGTH.size, FDS)
+    for fd in fds:  # Python 3.11 does not pass MSG_CMSG_CLOEXEC on
+        os.set_inheritable(fd, False)
     while data and len(data) < LENGTH.size:
         data += requests.recv(LENGTH.size - len(data))
     if not data:
@@ -113,33 +151,35 @@ def keep(request: dict[str, Any], fds: list[int]) -> NoReturn:
 
 
 def keep_namespace(request: dict[str, Any], control: socket.socket, outputs: list[int]) -> None:
-    """Start init in namespaces of its own and wait for its end."""
-    flags = CLONE_NEWPID | CLONE_NEWNS
+    """Start init in user and PID namespaces of its own and wait for its end."""
     user, group = os.getuid(), os.getgid()
-    if user != 0:
-        flags |= CLONE_NEWUSER
-    check(libc.unshare(flags), "unshare")
-    if user != 0:
-        write("/proc/self/setgroups", b"deny")
-        write("/proc/self/uid_map", b"%d %d 1" % (user, user))
-        write("/proc/self/gid_map", b"%d %d 1" % (group, group))
+    check(libc.unshare(CLONE_NEWUSER | CLONE_NEWPID), "unshare")
+    write("/proc/self/setgroups", b"deny")
+    write("/proc/self/uid_map", b"%d %d 1" % (user, user))
+    write("/proc/self/gid_map", b"%d %d 1" % (group, group))
     death_signal(signal.SIGKILL)  # not before: gaining capabilities clears it (commit_creds)
     init = os.fork()
-    if init:
-        control.close()
-        for fd in outputs:
-            os.close(fd)
-        os.waitpid(init, 0)
-        return
+    if init == 0:
+        become_init(request, [control.detach(), *outputs])
+    control.close()
+    for fd in outputs:
+        os.close(fd)
+    os.waitpid(init, 0)
+
+
+def become_init(request: dict[str, Any], fds: list[int]) -> NoReturn:
+    """Be the init of a new PID namespace: see its /proc, shield the inputs, and attend to the command."""
+    control = socket.socket(fileno=fds[0])
     try:
         death_signal(signal.SIGKILL)
+        check(libc.unshare(CLONE_NEWNS), "unshare")
         mount(None, "/", None, MS_REC | MS_PRIVATE)
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         for path in request["read_only"]:
             mount(path, path, None, MS_BIND | MS_REC)
             kept = os.statvfs(path).f_flag & MS_NOEXEC  # a locked flag cannot be taken away
             mount(None, path, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | kept)
-        attend(request, control, outputs)
+        attend(request, control, fds[1:])
     except BaseException as error:  # as in keep
         with contextlib.suppress(OSError):
             control.send(b"E" + repr(error).encode()[:4000])
@@ -154,9 +194,7 @@ def attend(request: dict[str, Any], control: socket.socket, outputs: list[int]) 
     os.set_blocking(wake_write, False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake_write)
-    command = os.fork()
-    if command == 0:
-        execute(request, outputs)
+    command = spawned(request, outputs)
     for fd in outputs:
         os.close(fd)
     with contextlib.suppress(OSError):  # the executor is gone; watch() sees that too
@@ -201,25 +239,29 @@ def watch(command: int, control: socket.socket, wake: int, *, namespace: bool) -
                 terminate(command, namespace=namespace)
 
 
-def execute(request: dict[str, Any], outputs: list[int]) -> NoReturn:
-    """Become the command."""
-    try:
-        signal.set_wakeup_fd(-1)
-        for changed in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(changed, signal.SIG_DFL)
-        os.setsid()
-        with contextlib.suppress(OSError):
-            write("/proc/self/oom_score_adj", OOM_SCORE)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        stdin = os.open(os.devnull, os.O_RDONLY)
-        for number, fd in enumerate((stdin, *outputs)):
-            os.dup2(fd, number)
-        os.chdir(request["folder"])
-        os.execve(request["command"][0], request["command"], request["environment"])  # noqa: S606
-    except BaseException as error:  # a forked child must never return
-        with contextlib.suppress(OSError):
-            os.write(2, f"[penstock: cannot start {request['command'][0]}: {error}]\n".encode())
-    os._exit(126)
+def spawned(request: dict[str, Any], outputs: list[int]) -> int:
+    """Start the command and return its process id; the little that it inherits is set on ourselves.
+
+    posix_spawn does not copy our page tables as fork does; what it cannot set (working directory,
+    limits) is inherited.
+    """
+    with contextlib.suppress(OSError):
+        write("/proc/self/oom_score_adj", OOM_SCORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    os.chdir(request["folder"])
+    return os.posix_spawn(
+        request["command"][0],
+        request["command"],
+        request["environment"],
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, outputs[0], 1),
+            (os.POSIX_SPAWN_DUP2, outputs[1], 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ),
+    )
 
 
 def reap() -> bool:
