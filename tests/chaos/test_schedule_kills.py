@@ -172,3 +172,32 @@ async def test_every_tick_makes_one_real_run_while_triggers_and_planners_are_kil
     assert {event.trigger for event in accepted} == {"s"}
     late = max(event.at - event.due for event in fired)
     print(f"{len(dues)} ticks, {dict(kills)} kills, latest {late:.3f} s late")
+
+
+async def test_no_tick_is_lost_while_the_bus_is_killed(
+    server: NatsServer, own_bus: NatsBus, tmp_path: Path
+) -> None:
+    await ensure(own_bus, NAMES, STREAMS)
+    planner = RecordingPlanner(own_bus, NAMES)
+    await planner.start()
+    with Fleet(tmp_path / "fleet", bus=server.url, store="", workspace="chaos") as fleet:
+        members = [await asyncio.to_thread(fleet.start, "trigger") for _ in range(2)]
+        wish = Schedule(name="s", pipeline="p", every=1)
+        schedule = (await ask(own_bus, "create", ScheduleCommand(schedule=wish))).schedule
+        for seconds in (3.0, 6.0, 9.0):
+            # Down from just before a tick until after it.
+            await asyncio.sleep(schedule.created_at + seconds - 0.01 - time.time())
+            assert server.kill() == -9
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(server.start)
+        end_at = schedule.created_at + 14
+        await asyncio.sleep(end_at - time.time())
+        dues = await all_ticks(own_bus, schedule, end_at)
+        assert all(fleet.alive(member) for member in members), "a trigger gave up"
+        assert [await asyncio.to_thread(fleet.terminate, member) for member in members] == [0, 0]
+        fired = await told(own_bus, "fired")
+    await planner.stop()
+    assert told_dues(fired, dues) == dues
+    assert await told(own_bus, "skipped") == []
+    assert len({event.run for event in fired}) == len(fired)
+    print(f"{len(dues)} ticks, latest {max(e.at - e.due for e in fired):.3f} s late")
