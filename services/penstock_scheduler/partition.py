@@ -27,6 +27,7 @@ from penstock.bus.topology import due_consumer, inbox_consumer
 from penstock.contracts import codec
 from penstock.contracts.plans import PlanPart
 from penstock.contracts.queries import RUN_STATES_FINAL
+from penstock.contracts.work import AttemptStarted
 from penstock.errors import BusUnavailable, Conflict, Corrupt, Transient
 from penstock_scheduler.decide import Input, LookedUp, Resumed, Turn, handle
 from penstock_scheduler.decide.progress import offer
@@ -60,6 +61,7 @@ INPUTS_MAX = 1_000
 """Messages that one commit may answer."""
 UNSETTLED_MAX = 64
 """Commits whose effects may be under way before the next is decided."""
+COMPANY_S = 0.002
 COMPACT_S = 1.0
 PAUSE_S = 0.05
 PAUSE_S_MAX = 2.0
@@ -183,10 +185,19 @@ class Term:
             if not self.waiting:
                 self.arrived.clear()
                 await self.arrived.wait()
+            await self._company()
             while len(self._unsettled) >= UNSETTLED_MAX:
                 await asyncio.wait(set(self._unsettled), return_when=asyncio.FIRST_COMPLETED)
             batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), INPUTS_MAX))]
             await self._take_in(batch)
+
+    async def _company(self) -> None:
+        """Let a start wait a moment for its result: it releases nothing, and a commit costs an fsync."""
+        if all(isinstance(held.message, AttemptStarted) for held in self.waiting):
+            self.arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMPANY_S):
+                    await self.arrived.wait()
 
     async def _take_in(self, batch: list[Held]) -> None:
         known = await self._without_ended(batch)

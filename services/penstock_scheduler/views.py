@@ -154,7 +154,7 @@ def _step(view: StepView, event: StepEvent) -> StepView:
             return msgspec.structs.replace(
                 view,
                 state=state,
-                target=event.target,
+                target=event.target or view.target,
                 fingerprint=event.fingerprint or view.fingerprint,
                 reason=event.reason if first else view.reason,
                 compared_with=event.compared_with if first else view.compared_with,
