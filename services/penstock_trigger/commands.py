@@ -19,6 +19,7 @@ from penstock.contracts.queries import Refusal, SchedulesAnswer
 from penstock.contracts.schedules import Schedule, ScheduleCommand, ScheduleState, ScheduleView
 from penstock.errors import Conflict, Corrupt, Invalid, NotFound, PenstockError, Refused
 from penstock.ids import checked_name, did_you_mean
+from penstock.units import Seconds
 from penstock_trigger.decide import changed_event, request_of
 from penstock_trigger.effects import Announce
 from penstock_trigger.keeper import state_in
@@ -59,7 +60,7 @@ class Commands:
         """Store a schedule; one of the same name is replaced only when asked to."""
         if command.schedule is None:
             raise Invalid("no schedule; allowed: an object", code="E_EMPTY", where="schedule")
-        now = self.shell.clock.now()
+        now = Seconds(round(self.shell.clock.now(), 3))  # it is seen in every interval's keys
         wish = msgspec.structs.replace(command.schedule, created_at=now, revision=1, resumed_at=0)
         if command.name and command.name != wish.name:
             raise Invalid(

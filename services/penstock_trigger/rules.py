@@ -104,14 +104,12 @@ def timing_of(schedule: Schedule) -> Timing:
             where="schedule.every",
             hint="what must happen more often belongs inside a step",
         )
-    anchor = first if schedule.start else schedule.created_at
-    return Timing(
-        zone=zone,
-        every_us=round(schedule.every * MICROS),
-        anchor_us=round(anchor * MICROS),
-        first=first,
-        last=last,
-    )
+    every_us = round(schedule.every * MICROS)
+    anchor_us = round((first if schedule.start else schedule.created_at) * MICROS)
+    if not schedule.start:
+        # The creation itself is no firing, also where rounding puts the anchor just behind it.
+        first = (anchor_us + every_us) / MICROS
+    return Timing(zone=zone, every_us=every_us, anchor_us=anchor_us, first=first, last=last)
 
 
 def zone_of(name: str) -> ZoneInfo:

@@ -87,6 +87,13 @@ def test_an_interval_counts_from_its_start_or_its_creation() -> None:
     assert next_dues(started, NOW)[:2] == (NOW + 12_896, NOW + 16_496)
 
 
+def test_the_creation_itself_is_never_a_firing() -> None:
+    for number in range(500):
+        created_at = NOW + number * 0.123456789  # between two microseconds, on either side
+        every = changed(cron="", every=60.0, created_at=created_at)
+        assert next_dues(every, created_at)[0] - created_at > 59.99
+
+
 def test_parameters_are_compared_with_the_inputs_of_the_pipeline() -> None:
     inputs: dict[str, Input | Scalar] = {
         "rate": 0.1,
