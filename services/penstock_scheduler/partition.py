@@ -94,6 +94,8 @@ class Term:
         self.in_hand: dict[tuple[str, int], Held] = {}
         self.commits = 0
         self.last_sequence = 0
+        self.last_live = 0
+        self.writing = asyncio.Lock()
         self.uncompacted = False
         self.over = False
         self.looks = LookUps(tools.bus, tools.names, tools.log, self.put)
@@ -284,17 +286,17 @@ class Term:
             live=len(self.state.runs),
         )
         first = 0
-        for data in messages_of(commit):
-            self.commits += 1
-            sequence = await self._append(data, commit.live)
-            first = first or sequence
-            self.last_sequence = sequence
+        async with self.writing:
+            for data in messages_of(commit):
+                sequence = await self._append(data, commit.live)
+                first = first or sequence
         anchor(self.state, first)
         self.uncompacted = True
 
     async def _append(self, data: bytes, live: int) -> int:
         tools, names = self.tools, self.tools.names
         own = names.own(self.number)
+        self.commits += 1
         # The id names the term: a commit that was sent and not answered is found as a duplicate.
         message_id = f"{self.number}.{self.fence}.{self.commits}"
         pause_s = PAUSE_S
@@ -318,6 +320,7 @@ class Term:
             else:
                 if appended.duplicate:  # on a replicated stream this is said to deposed owners too
                     await self._still_ours()
+                self.last_sequence, self.last_live = appended.sequence, live
                 return appended.sequence
 
     async def _still_ours(self) -> None:
@@ -354,7 +357,7 @@ class Term:
                     )
                 )
             anchor(self.state, sequence)
-            self.last_sequence = sequence
+            self.last_sequence, self.last_live = sequence, commit.live
         self.uncompacted = bool(commits)
         if commits:
             tools.log.info(
@@ -402,10 +405,19 @@ class Term:
         self._watch(task)
 
     async def _compact(self) -> None:
-        """Drop from the log what no replay needs; its last message stays, to prove what is live."""
+        """Drop from the log what no replay needs; its last message stays, to say what is live.
+
+        When the last run is dealt with, one more commit says so: nobody need wake this partition.
+        """
         names = self.tools.names
         while True:
             await asyncio.sleep(COMPACT_S)
+            if self.last_live and not self.state.runs:
+                async with self.writing:
+                    if not self.state.runs:
+                        rest = Commit(at=self.tools.clock.now())
+                        await self._append(msgspec.json.encode(rest), 0)
+                        self.uncompacted = True
             up_to = needed_from(self.state) or self.last_sequence
             if not self.uncompacted or not up_to:
                 continue
