@@ -141,9 +141,7 @@ class Attempt:
             failure = Failure(code=code, message=str(error), where=self._where)
         except Exception as error:
             self._log.exception("an attempt failed in our own code")
-            failure = Failure(
-                code="E_INTERNAL", message=f"{type(error).__name__}: {error}", where=self._where
-            )
+            failure = self._internal(error)
         if self._given_back:
             raise GivenBack
         if self._stop is not None:
@@ -156,6 +154,9 @@ class Attempt:
             if self._given_back:
                 raise GivenBack from None
             raise
+        except Exception as error:
+            self._log.exception("an attempt could not be closed")
+            return failed(self.item, self._shop.executor, self.delivery, self._internal(error))
 
     async def clean(self) -> None:
         """Let go of everything: process, socket, files, folder."""
@@ -297,7 +298,7 @@ class Attempt:
                 self._note_losses(logs, self._socket, rest)
         if logs is not None:
             logs.finish()
-            tail = outcome.log_tail(logs.stdout.tail(), logs.stderr.tail())
+            tail = outcome.log_tail(logs.stdout.last, logs.stderr.last)
             archive = await self._archived(logs)
             await logs.publish_rest(self._patience_s())
         if failure is None:
@@ -327,20 +328,31 @@ class Attempt:
 
     async def _archived(self, logs: Logs) -> TreeRef | None:
         """Store what the step wrote and logged; None when there is nothing, or no way to store it."""
-        item, folder = self.item, Path(self._place.log)
-        left_out = await asyncio.to_thread(gathered, self._place)
+        place, folder = self._place, Path(self._place.log)
+        left_out = await asyncio.to_thread(gathered, place)
         if left_out:
             logs.note(f"left out of the archive, no files: {', '.join(left_out[:SHOWN_MAX])}")
         if not os.listdir(folder):  # noqa: PTH208 - quick enough for the loop
             return None
-        owner = f"run/{item.run}/{item.step}/{item.attempt}"
+        owner = f"run/{self.item.run}/{self.item.step}/{self.item.attempt}"
+
+        async def archive() -> TreeRef:
+            return await self._shop.trees.put_folder(folder, owner)
+
         try:
-            return await self._patiently(
-                lambda: self._shop.trees.put_folder(folder, owner), "archive of logs"
-            )
-        except PenstockError as error:
-            self._log.warning("logs were not archived", code=error.code, error=error.message)
+            try:
+                return await self._patiently(archive, "archive of logs")
+            except (OSError, Transient):  # a full disk: what only the step needed can go
+                for room in (place.code, place.temporary, place.site, place.inputs):
+                    await asyncio.to_thread(places.remove, Path(room))
+                return await self._patiently(archive, "archive of logs")
+        except (OSError, PenstockError) as error:
+            self._log.warning("logs were not archived", error=str(error))
             return None
+
+    def _internal(self, error: Exception) -> Failure:
+        message = f"{type(error).__name__}: {error}"
+        return Failure(code="E_INTERNAL", message=message, where=self._where)
 
     def _patience_s(self) -> float:
         return CLOSING_PATIENCE_S if self._stop else PATIENCE_S

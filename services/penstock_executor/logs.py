@@ -41,6 +41,8 @@ class Stream:
         self.pending_since = 0.0
         """Wall clock when the oldest unpublished byte was taken."""
         self.written = asyncio.Event()
+        self.last = b""
+        """The last bytes that came, kept here too: the disk may be what the step has filled."""
         self.problem = ""
         self._keeping = keeping
         self._clock = clock
@@ -48,6 +50,7 @@ class Stream:
 
     def take(self, data: bytes) -> None:
         """Keep `data`, or what the cap leaves of it."""
+        self.last = (self.last + data)[-LOG_TAIL_BYTES:]
         self.write(self._keeping.taken(data) if self._keeping else data)
 
     def write(self, data: bytes) -> None:
@@ -77,10 +80,6 @@ class Stream:
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes of what was kept."""
         return os.pread(self._fd, size, offset) if self._fd >= 0 else b""
-
-    def tail(self, size: int = LOG_TAIL_BYTES) -> bytes:
-        """Return the last bytes."""
-        return self.read(max(0, self.size - size), size)
 
     def close(self) -> None:
         """Close the file."""

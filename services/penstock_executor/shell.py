@@ -80,6 +80,7 @@ class Executor:
         """Work until the service is told to stop, then drain."""
         await ensure(self._bus, self._names, STREAMS)
         stops = await self._bus.subscribe(self._names.stop(), self._on_stop)
+        asks = await self._bus.subscribe(self._names.query("executors"), self._on_question)
         heart = asyncio.create_task(self._beat())
         heart.add_done_callback(self._end_with)
         for target in self.targets:
@@ -94,6 +95,7 @@ class Executor:
         await self._drain()
         heart.cancel()
         await stops.close()
+        await asks.close()
 
     # -- taking in -------------------------------------------------------------------------------
     async def _on_delivery(self, delivery: Delivery) -> None:
@@ -188,7 +190,10 @@ class Executor:
                     task.cancel()
                 self._loans.pop(key, None)
         self._allow()
-        await attempt.clean()
+        try:
+            await attempt.clean()
+        except Exception:  # it has been reported; what is left is swept at the next start
+            self._log.exception("an attempt left something behind", run=attempt.item.run)
 
     async def _report(self, report: Report, delivery: int) -> None:
         """Append a report to its run's inbox, however long (to REPORT_S) the bus is away.
@@ -248,7 +253,11 @@ class Executor:
             with contextlib.suppress(PenstockError):
                 await self._say_present()
 
-    async def _say_present(self) -> None:
+    async def _on_question(self, message: Received) -> None:
+        await self._say_present(message.reply)
+
+    async def _say_present(self, to: str = "") -> None:
+        """Tell whoever asks, or everybody."""
         presence = ExecutorPresence(
             executor=self._shop.executor,
             targets=self.targets,
@@ -258,7 +267,8 @@ class Executor:
             pid=os.getpid(),
             draining=self._draining,
         )
-        await self._bus.publish(self._names.presence(self._shop.executor), encoded(presence))
+        subject = to or self._names.presence(self._shop.executor)
+        await self._bus.publish(subject, encoded(presence))
 
     async def _drain(self) -> None:
         """Take no more; let attempts finish for a while; give back the rest."""

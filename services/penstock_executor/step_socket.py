@@ -46,7 +46,7 @@ class StepSocket:
         self.logged = Logged()
         self.refused = 0
         """Lines that were no points."""
-        self.images = 0
+        self._images: set[str] = set()
         self._image_folder = images
         self._clock = clock
         self._write = write
@@ -111,7 +111,7 @@ class StepSocket:
         value = point.value
         answer = b""
         if point.kind == "image":
-            if self.images >= IMAGES_MAX:
+            if len(self._images) >= IMAGES_MAX:
                 self.refused += 1
                 return b'{"error":"too many images"}'
             value = self._image_name(point)
@@ -125,13 +125,13 @@ class StepSocket:
         return answer
 
     def _image_name(self, point: Point) -> str:
-        self.images += 1
         self._image_folder.mkdir(exist_ok=True)
         stem = _UNSAFE.sub("_", point.name)[:100].lstrip(".") or "image"
         suffix = point.suffix if _SUFFIX.fullmatch(point.suffix) else ".png"
         name = f"{stem}{suffix}"
-        if (self._image_folder / name).exists():
-            name = f"{stem}-{self.images}{suffix}"
+        if name in self._images:
+            name = f"{stem}-{len(self._images)}{suffix}"
+        self._images.add(name)
         return name
 
 

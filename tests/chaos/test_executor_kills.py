@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from penstock.testing.attempts import Attempts, Given, marked_processes
 from penstock.testing.fleet import Fleet
 from penstock.testing.servers import NatsServer
 from penstock.trees.client import TreeClient
+from penstock.units import MIB
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -271,6 +273,33 @@ async def test_a_stop_ends_an_attempt_that_waits_for_the_store(
     failure = (await given.failure(timeout_s=20)).failure
     assert failure.code == "E_CANCELLED"
     assert "preparing" in failure.message
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+async def test_a_full_disk_is_waited_for_and_a_step_that_fills_it_hurts_only_itself(
+    fleet: Fleet, attempts: Attempts, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(disk)]
+    await asyncio.to_thread(lambda: subprocess.run(mount, check=True))
+    try:
+        name = start(fleet, "auto", data_dir=str(disk))
+        filling = await attempts.give("echo begin; head -c 200M /dev/zero > big || exit 3")
+        result = await filling.failure()
+        assert (result.failure.code, result.failure.exit_code) == ("E_EXIT", 3)
+        assert "No space left" in result.failure.log_tail
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(60 * MIB))
+        waiting = await attempts.give("echo ok")
+        await until(lambda: "E_DISK" in fleet.tail(name))
+        assert not waiting.reports
+        ballast.unlink()
+        await waiting.success()
+        fleet.stop()
+    finally:
+        umount = ["umount", "-l", str(disk)]
+        await asyncio.to_thread(lambda: subprocess.run(umount, check=True))
 
 
 def children(parent: int) -> list[int]:
