@@ -14,21 +14,18 @@ done before its commit is stored, and nothing is acknowledged before it is done.
 
 import asyncio
 import contextlib
-import secrets
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from penstock.bus import Consumption, Delivery, Expect, Stored
-from penstock.bus.topology import due_consumer, inbox_consumer
+from penstock.bus import Consumption, Delivery
+from penstock.bus.topology import due_consumer
 from penstock.contracts import codec
 from penstock.contracts.plans import PlanPart
 from penstock.contracts.queries import RUN_STATES_FINAL
 from penstock.contracts.work import AttemptStarted
-from penstock.errors import BusUnavailable, Conflict, Corrupt, Transient
+from penstock.errors import Corrupt, Transient
 from penstock_scheduler.decide import Input, LookedUp, Resumed, Turn, handle
 from penstock_scheduler.decide.progress import offer
 from penstock_scheduler.effects import (
@@ -45,6 +42,7 @@ from penstock_scheduler.effects import (
 from penstock_scheduler.lookups import LookUps
 from penstock_scheduler.performer import Pending, Performer
 from penstock_scheduler.projection import last_told
+from penstock_scheduler.runlog import Deposed, RunLog
 from penstock_scheduler.state import RUN_ENDED, Partition, anchor, evolve, forget, needed_from
 from penstock_scheduler.tools import Tools
 from penstock_scheduler.transitions import (
@@ -52,8 +50,6 @@ from penstock_scheduler.transitions import (
     PlanRecorded,
     RunEnd,
     Transition,
-    commit_of,
-    messages_of,
     run_of,
 )
 
@@ -65,12 +61,6 @@ COMPANY_S = 0.002
 COMPACT_S = 1.0
 PAUSE_S = 0.05
 PAUSE_S_MAX = 2.0
-LIVE = "Penstock-Live"
-"""Header of a commit: how many runs still need an owner."""
-
-
-class Deposed(Exception):
-    """Somebody else owns the partition now."""
 
 
 @dataclass(slots=True)
@@ -88,15 +78,13 @@ class Term:
         self.tools = tools
         self.number = number
         self.fence = fence
+        self.log = RunLog(tools, number, fence)
         self.state = Partition(number, tools.window, tools.deadline_s)
         self.waiting: deque[Held] = deque()
         self.arrived = asyncio.Event()
         self.in_hand: dict[tuple[str, int], Held] = {}
-        self.commits = 0
-        self.last_sequence = 0
-        self.last_live = 0
-        self.writing = asyncio.Lock()
         self.uncompacted = False
+        self.reoffer = False
         self.over = False
         self.looks = LookUps(tools.bus, tools.names, tools.log, self.put)
         self.performer = Performer(tools, self.looks, self.put)
@@ -174,19 +162,26 @@ class Term:
         self.waiting.append(Held(message))
         self.arrived.set()
 
-    async def redispatch(self) -> None:
-        """Offer again what must be on a work queue: the server may have lost its newest messages."""
-        effects = dispatches(self.state)
-        if effects:
-            self.tools.log.info("offered again", partition=self.number, attempts=len(effects))
-            await self._perform(effects, [], [])
+    def redispatch(self) -> None:
+        """Offer again what must be on a work queue: the server may have lost its newest messages.
+
+        Not at once but between two decisions: what is decided and not yet committed must not go out.
+        """
+        self.reoffer = True
+        self.arrived.set()
 
     # -- the loop -------------------------------------------------------------------------------
     async def _work(self) -> None:
         while True:
-            if not self.waiting:
+            if not self.waiting and not self.reoffer:
                 self.arrived.clear()
                 await self.arrived.wait()
+            if self.reoffer:
+                self.reoffer = False
+                effects = dispatches(self.state)
+                self.tools.log.info("offered again", partition=self.number, attempts=len(effects))
+                await self._perform(effects, [], [])
+                continue
             await self._company()
             while len(self._unsettled) >= UNSETTLED_MAX:
                 await asyncio.wait(set(self._unsettled), return_when=asyncio.FIRST_COMPLETED)
@@ -226,7 +221,7 @@ class Term:
         else:
             # Nothing to commit, so nothing would stop an owner who was replaced without noticing
             # from acknowledging what its old state calls late news. Found by the simulation.
-            await self._still_ours()
+            await self.log.still_ours()
         await self._perform(turn.effects, batch, _ended(turn.transitions))
 
     async def _start_again(self, batch: list[Held], rest: list[Held]) -> None:
@@ -272,7 +267,7 @@ class Term:
 
     # -- the log --------------------------------------------------------------------------------
     async def _commit(self, turn: Turn, inputs: tuple[int, ...]) -> None:
-        """Store what was decided, in as many messages as it needs.
+        """Store what was decided.
 
         Raises:
             Deposed: somebody else owns the partition.
@@ -285,58 +280,13 @@ class Term:
             transitions=tuple(turn.transitions),
             live=len(self.state.runs),
         )
-        first = 0
-        async with self.writing:
-            for data in messages_of(commit):
-                sequence = await self._append(data, commit.live)
-                first = first or sequence
-        anchor(self.state, first)
+        anchor(self.state, await self.log.write(commit))
         self.uncompacted = True
-
-    async def _append(self, data: bytes, live: int) -> int:
-        tools, names = self.tools, self.tools.names
-        own = names.own(self.number)
-        self.commits += 1
-        # The id names the term: a commit that was sent and not answered is found as a duplicate.
-        message_id = f"{self.number}.{self.fence}.{self.commits}"
-        pause_s = PAUSE_S
-        while True:
-            try:
-                appended = await tools.bus.append(
-                    names.runlog(self.number),
-                    data,
-                    {LIVE: str(live)},
-                    message_id=message_id,
-                    expect=Expect(self.fence, own),
-                )
-            except Conflict as error:
-                await self._still_ours()
-                tools.log.debug("another write is in process", error=str(error))
-                await asyncio.sleep(PAUSE_S)
-            except BusUnavailable as error:
-                tools.log.warning("a commit waits", partition=self.number, error=str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, PAUSE_S_MAX)
-            else:
-                if appended.duplicate:  # on a replicated stream this is said to deposed owners too
-                    await self._still_ours()
-                self.last_sequence, self.last_live = appended.sequence, live
-                return appended.sequence
-
-    async def _still_ours(self) -> None:
-        tools = self.tools
-        own = await tools.patiently(
-            lambda: tools.bus.last(tools.names.stream("runs"), tools.names.own(self.number))
-        )
-        if own is None or own.sequence != self.fence:
-            raise Deposed
 
     async def _replayed(self) -> list[Effect]:
         """Make the state from the log; return what may have been lost."""
         tools, names = self.tools, self.tools.names
-        messages: list[Stored] = []
-        await tools.bus.replay(names.stream("runs"), [names.runlog(self.number)], messages.append)
-        commits = [(stored.sequence, commit_of(stored.data)) for stored in messages]
+        commits = await self.log.read()
         planned = dict.fromkeys(
             run_of(transition)
             for _, commit in commits
@@ -357,7 +307,6 @@ class Term:
                     )
                 )
             anchor(self.state, sequence)
-            self.last_sequence, self.last_live = sequence, commit.live
         self.uncompacted = bool(commits)
         if commits:
             tools.log.info(
@@ -409,26 +358,15 @@ class Term:
 
         When the last run is dealt with, one more commit says so: nobody need wake this partition.
         """
-        names = self.tools.names
         while True:
             await asyncio.sleep(COMPACT_S)
-            if self.last_live and not self.state.runs:
-                async with self.writing:
-                    if not self.state.runs:
-                        rest = Commit(at=self.tools.clock.now())
-                        await self._append(msgspec.json.encode(rest), 0)
-                        self.uncompacted = True
-            up_to = needed_from(self.state) or self.last_sequence
-            if not self.uncompacted or not up_to:
+            if await self.log.rest(self.tools.clock.now(), lambda: not self.state.runs):
+                self.uncompacted = True
+            if not self.uncompacted:
                 continue
             self.uncompacted = False
             try:
-                await self.tools.bus.purge(
-                    names.stream("runs"), names.runlog(self.number), up_to=up_to
-                )
-                await self.tools.bus.purge(
-                    names.stream("runs"), names.own(self.number), up_to=self.fence
-                )
+                await self.log.compact(needed_from(self.state))
             except Transient as error:
                 self.uncompacted = True
                 self.tools.log.warning("the log is not compacted", error=str(error))
@@ -451,86 +389,6 @@ class Term:
         else:
             self.tools.log.error("a term failed", partition=self.number, exc_info=failure)
         self._ending = asyncio.create_task(self.end())
-
-
-class Owner:
-    """A replica's candidacy for one partition."""
-
-    def __init__(self, tools: Tools, number: int) -> None:
-        self.tools = tools
-        self.number = number
-        self.term: Term | None = None
-        self._consumption: Consumption | None = None
-
-    async def start(self) -> None:
-        """Stand for election, for ever."""
-        spec = inbox_consumer(self.tools.names, self.number)
-        await self.tools.bus.ensure_consumer(spec)
-        await self.tools.bus.ensure_consumer(due_consumer(self.tools.names, self.number))
-        self._consumption = await self.tools.bus.consume(spec, self._take, on_elected=self._elected)
-
-    async def stop(self, drain_s: float) -> None:
-        """Take in nothing more, tell what was decided, and let the next one take over."""
-        if self._consumption is not None:
-            await self._consumption.close()
-        if self.term is not None:
-            await self.term.drain(drain_s)
-            await self.term.end()
-            self.term = None
-
-    @property
-    def owns(self) -> bool:
-        """Whether this replica writes this partition's log now."""
-        return self.term is not None and not self.term.over
-
-    async def redispatch(self) -> None:
-        """After a reconnect: offer again what the server may have lost."""
-        if self.term is not None and not self.term.over:
-            await self.term.redispatch()
-
-    async def _take(self, delivery: Delivery) -> None:
-        if not self.owns:
-            # We are still the one who gets the messages: whoever took over has lost the pin again.
-            await self._elected()
-        assert self.term is not None  # noqa: S101 - _elected made one, or raised
-        await self.term.take(delivery)
-
-    async def _elected(self) -> None:
-        if self.term is not None:
-            if not self.term.over and await self._owned(self.term.fence):
-                return  # the pin went astray and came back; nobody wrote meanwhile
-            await self.term.end()
-            self.term = None
-        term = Term(self.tools, self.number, await self._take_over())
-        try:
-            await term.begin()
-        except BaseException as error:
-            await term.end()
-            if isinstance(error, Corrupt):
-                # A newer version wrote the log. Leaving is the only way to let it have the pin.
-                self.tools.fail(error)
-            raise
-        self.term = term
-
-    async def _owned(self, fence: int) -> bool:
-        names = self.tools.names
-        own = await self.tools.bus.last(names.stream("runs"), names.own(self.number))
-        return own is not None and own.sequence == fence
-
-    async def _take_over(self) -> int:
-        """Make every earlier owner's commits impossible; return the fence of ours."""
-        bus, names = self.tools.bus, self.tools.names
-        subject = names.own(self.number)
-        while True:
-            last = await bus.last(names.stream("runs"), subject)
-            with contextlib.suppress(Conflict):
-                appended = await bus.append(
-                    subject,
-                    msgspec.json.encode({"instance": self.tools.instance}),
-                    message_id=f"{self.tools.instance}.{secrets.token_hex(8)}",
-                    expect=Expect(last.sequence if last else 0),
-                )
-                return appended.sequence
 
 
 def _ended(transitions: list[Transition]) -> list[str]:

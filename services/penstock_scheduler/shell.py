@@ -14,8 +14,9 @@ from penstock.contracts.inbox import Wake
 from penstock.errors import BusUnavailable
 from penstock.runtime.service import Context
 from penstock_scheduler.lost import watch as watch_lost
-from penstock_scheduler.partition import LIVE, Owner
+from penstock_scheduler.owner import Owner
 from penstock_scheduler.queries import Queries
+from penstock_scheduler.runlog import LIVE
 from penstock_scheduler.settings import Settings
 from penstock_scheduler.tools import Tools
 
@@ -46,7 +47,7 @@ async def serve(context: Context[Settings]) -> None:
 
     async def on_reconnect() -> None:
         for owner in owners:
-            await owner.redispatch()
+            owner.redispatch()
 
     tools.bus.on_reconnect(on_reconnect)
     losses = await watch_lost(tools)

@@ -24,6 +24,7 @@ from penstock_scheduler import lookups, partition, shell, tools
 from penstock_scheduler.decide import LookedUp, handle
 from penstock_scheduler.effects import LookUp
 from penstock_scheduler.projection import Summaries
+from penstock_scheduler.runlog import LIVE
 from penstock_scheduler.settings import Settings
 from penstock_scheduler.transitions import commit_of
 
@@ -124,7 +125,7 @@ async def test_the_log_shrinks_to_one_message_that_says_that_nothing_is_live(
     runlog = NAMES.runlog(partition_of(run))
     async with asyncio.timeout(WAIT_S):
         async for stored in bus.stored(NAMES.stream("runs"), [runlog]):
-            if stored.headers[partition.LIVE] == "0":
+            if stored.headers[LIVE] == "0":
                 break
     left: list[Stored] = []
     async with asyncio.timeout(WAIT_S):
@@ -144,7 +145,7 @@ async def test_a_plan_that_comes_again_after_its_run_has_ended_is_not_run_again(
     runlog = NAMES.runlog(partition_of(run))
     async with asyncio.timeout(WAIT_S):
         async for stored in bus.stored(NAMES.stream("runs"), [runlog]):
-            if stored.headers[partition.LIVE] == "0":
+            if stored.headers[LIVE] == "0":
                 break  # the run is forgotten
     before = await bus.last(NAMES.stream("events"), NAMES.run_events(run))
     part = PlanPart(head=PlanHead(run=run, pipeline="p", reuse="off"), steps=(step,))

@@ -8,7 +8,7 @@ from penstock.contracts.fingerprints import Obstacle, fingerprint, parts_of, rea
 from penstock.contracts.requests import ErrorBody
 from penstock.contracts.work import Failure
 from penstock_scheduler.decide.turn import Turn
-from penstock_scheduler.effects import digests_of
+from penstock_scheduler.effects.results import digests_of
 from penstock_scheduler.state import (
     ENDED,
     OUT,

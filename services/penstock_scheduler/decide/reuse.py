@@ -7,7 +7,8 @@ from penstock.contracts.queries import LatestEntry, ReuseEntry
 from penstock_scheduler.decide.attempts import step_of
 from penstock_scheduler.decide.progress import begin_run, step_ended
 from penstock_scheduler.decide.turn import Turn
-from penstock_scheduler.effects import ReleaseFlight, digests_of
+from penstock_scheduler.effects import ReleaseFlight
+from penstock_scheduler.effects.results import digests_of
 from penstock_scheduler.state import StepStatus
 from penstock_scheduler.transitions import StepFollowing, StepQueued, StepReused
 
