@@ -302,6 +302,19 @@ class TestS3:
 
 
 @pytest.mark.server
+async def test_the_back_door_of_seaweedfs_is_locked(weed_server: WeedServer) -> None:
+    store = open_store(weed_server.url("backdoor"))
+    await store.put("a/b", b"x")
+    http = urllib3.PoolManager(retries=False)
+    filer = f"http://127.0.0.1:{weed_server.ports['filer']}/buckets/backdoor/a"
+    assert http.request("GET", f"{filer}/b").status == 401
+    assert http.request("PUT", f"{filer}/c", body=b"x").status == 401
+    assert http.request("DELETE", f"{filer}/b").status == 401
+    assert await store.get("a/b") == b"x"
+    await store.close()
+
+
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("kind", "fixture"), [(MinioServer, "minio_url"), (WeedServer, "weed_url")]
 )

@@ -136,6 +136,19 @@ def read_range(root: Path, key: str, offset: int, size: int | None) -> Iterator[
             yield chunk
 
 
+def copy_object(root: Path, key: str, target: int, size: int) -> None:
+    """Copy an object of `size` bytes to an open file, without its bytes passing through here.
+
+    Raises:
+        NotFound: there is no such object.
+        BlobUnavailable: E_STORE, it is of another size.
+    """
+    with opened(root, key) as handle:
+        found = os.fstat(handle).st_size
+        if found != size or _copied_handle(handle, target, size) != size:
+            raise BlobUnavailable(f"{found:,} bytes, not {size:,}", where=key)
+
+
 @contextlib.contextmanager
 def opened(root: Path, key: str) -> Iterator[int]:
     """Lend a handle that reads an object. Raises NotFound, BlobUnavailable."""
@@ -211,27 +224,32 @@ def copy_pieces(pieces: Iterable[Piece], target: int, limit: int = 1 << 62) -> i
 def _copied_file(source: Path, target: int, limit: int) -> int:
     handle = os.open(source, _READ)
     try:
-        written = 0
-        in_kernel = hasattr(os, "copy_file_range")
-        while written < limit:
-            if in_kernel:
-                try:
-                    count = os.copy_file_range(handle, target, min(64 * MIB, limit - written))
-                except OSError as error:
-                    if error.errno in _FULL or written:
-                        raise
-                    in_kernel = False  # another filesystem, or one that cannot: read and write
-                    continue
-            else:
-                chunk = os.read(handle, min(CHUNK_BYTES, limit - written))
-                _write_all(target, chunk)
-                count = len(chunk)
-            if not count:
-                break
-            written += count
-        return written
+        return _copied_handle(handle, target, limit)
     finally:
         os.close(handle)
+
+
+def _copied_handle(handle: int, target: int, limit: int) -> int:
+    """Copy at most `limit` bytes from one open file to another, in the kernel where it can."""
+    written = 0
+    in_kernel = hasattr(os, "copy_file_range")
+    while written < limit:
+        if in_kernel:
+            try:
+                count = os.copy_file_range(handle, target, min(64 * MIB, limit - written))
+            except OSError as error:
+                if error.errno in _FULL or written:
+                    raise
+                in_kernel = False  # another filesystem, or one that cannot: read and write
+                continue
+        else:
+            chunk = os.read(handle, min(CHUNK_BYTES, limit - written))
+            _write_all(target, chunk)
+            count = len(chunk)
+        if not count:
+            break
+        written += count
+    return written
 
 
 def _write_all(target: int, data: bytes) -> None:

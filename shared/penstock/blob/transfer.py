@@ -19,6 +19,7 @@ from penstock.blob.disk import (
     STORE_HEADER,
     Piece,
     check_reachable,
+    copy_object,
     read_range,
     write_once,
 )
@@ -98,6 +99,9 @@ class Transfer:
         """
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            if urlsplit(grant.url).scheme == "file":
+                copy_object(self._root(grant), grant.key, handle, size)
+                return
             parts = [(at, min(PART_BYTES, size - at)) for at in range(0, size, PART_BYTES)]
 
             def fetch(part: tuple[int, int]) -> None:
@@ -111,9 +115,8 @@ class Transfer:
                         f"{left:,} of {size:,} bytes are missing", where=grant.key
                     )
 
-            if len(parts) == 1 or urlsplit(grant.url).scheme == "file":
-                for part in parts:
-                    fetch(part)
+            if len(parts) == 1:
+                fetch(parts[0])
                 return
             with ThreadPoolExecutor(PARTS_MAX, "download") as threads:
                 list(threads.map(fetch, parts))

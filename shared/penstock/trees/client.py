@@ -293,7 +293,7 @@ class TreeClient:
         try:
             yield Cache(folder, 1 << 62), True
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            await self._in_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
 
     async def _collect(
         self,
