@@ -400,6 +400,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
     "query.run.answer": queries.RunView(
         run=RUN, pipeline="digits", state="succeeded", steps=(STEP_VIEW,), steps_total=1
     ),
+    "query.executors": queries.ExecutorsQuestion(),
     "query.why": queries.WhyQuestion(run=RUN, step="train"),
     "query.why.answer": queries.WhyAnswer(
         run=RUN,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -421,3 +422,36 @@ def test_a_run_that_is_not_there_is_not_found(client: Client) -> None:
         client.run("zzzzzzzzzzzzzzz")
     assert isinstance(caught.value, NotFound | Refused)
     assert "NOT_FOUND" in caught.value.code
+
+
+def test_a_step_that_no_executor_serves_says_so_until_one_does(
+    shell: Shell, services: Fleet
+) -> None:
+    target = f"lab-{secrets.token_hex(3)}"
+    (shell.folder / "lab.yml").write_text(
+        f"type: pipeline\nname: lab\njobs:\n  far: {{command: echo there, compute: 'azureml:{target}'}}\n"
+    )
+    watching = subprocess.Popen(
+        shell.command("submit", "lab.yml", "--watch"),
+        cwd=shell.folder, env=shell.environ, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert watching.stderr is not None
+    try:
+        run = watching.stderr.readline().split()[1]
+        told = next(line for line in watching.stderr if " waiting " in line)
+        reason = f"no executor serves '{target}' (served: default); "
+        assert f"{reason}start one: penstock serve executor --targets {target}" in told
+        assert reason in shell.penstock("run", "show", run).stdout
+        shell.penstock("run", "wait", run, "--timeout", "0.1", code=124)
+
+        name = services.start("executor", targets=target, slots="3")
+        rest = watching.stderr.read()
+        assert " started" in rest
+        assert watching.wait(WAIT_S) == 0
+        status = shell.data("status", "--bus", services.bus, "--workspace", WORKSPACE)
+        executors = {executor["executor"]: executor for executor in status["executors"]}
+        assert (executors[name]["targets"], executors[name]["slots"]) == ([target], 3)
+        assert services.terminate(name) == 0
+    finally:
+        watching.kill()
+        watching.communicate()

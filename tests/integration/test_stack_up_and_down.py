@@ -67,6 +67,20 @@ def is_ready(folder: Path) -> bool:
     return found is not None and found.seen().state == "ready"
 
 
+def _command_lines() -> str:
+    """Return what everybody on this machine may read of every process."""
+    if sys.platform != "linux":
+        return subprocess.run(
+            ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+        ).stdout
+    lines = []  # a small Linux has no ps
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(file.read_bytes().decode(errors="replace"))
+    assert any("nats-server" in line for line in lines)
+    return "\n".join(lines)
+
+
 def gone(pid: int) -> bool:
     return stack.birth_of(pid) == ""
 
@@ -121,10 +135,9 @@ def test_what_holds_passwords_is_readable_by_its_owner_only(running: Path) -> No
     for file in (home / "state.json", home / "bus" / "nats.conf", home / "bus" / "identity.json"):
         assert file.stat().st_mode & 0o777 == 0o600, file
     assert home.stat().st_mode & 0o777 == 0o700
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     password = urlsplit(str(status(running)["bus"])).password
     assert password
-    assert password not in listed.stdout
+    assert password not in _command_lines()
 
 
 def test_a_second_up_changes_nothing_and_says_what_runs(running: Path) -> None:
@@ -357,3 +370,28 @@ async def append_much(url: str) -> None:
             await bus.append(subject, b"x" * 500_000, timeout_s=2)
     finally:
         await bus.close()
+
+
+def test_an_executor_of_another_target_joins_the_stack_of_this_folder(folder: Path) -> None:
+    assert penstock("up", "--detach", "--targets", "default,gpu", cwd=folder).returncode == 0
+    again = penstock("up", "--detach", "--targets", "gpu", cwd=folder)
+    assert again.returncode == 2
+    assert "--targets" in again.stderr
+    joining = subprocess.Popen(
+        [*PENSTOCK, "serve", "executor", "--targets", "lab", "--slots", "3"],
+        cwd=folder, env=EMPTY, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert joining.stderr is not None
+        told = iter(joining.stderr)
+        assert str(folder / stack.FOLDER) in next(told)
+        assert any('"event": "ready"' in line for line in told)
+        executors = status(folder)["executors"]
+        assert isinstance(executors, list)
+        assert sorted((e["targets"], e["slots"]) for e in executors if "lab" in e["targets"]) == [
+            (["lab"], 3)
+        ]
+        assert ["default", "gpu"] in [e["targets"] for e in executors]
+    finally:
+        joining.terminate()
+        joining.wait(WAIT_S)

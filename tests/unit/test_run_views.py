@@ -12,11 +12,12 @@ from penstock.contracts.codec import encoded
 from penstock.contracts.events import RunEvent, StepEvent
 from penstock.contracts.logs import DELIVERY, OFFSET
 from penstock.contracts.subjects import Subjects
-from penstock.contracts.work import Failure
+from penstock.contracts.work import ExecutorPresence, Failure
 from penstock.sdk.events import Seen, seen_of
+from penstock.sdk.executors import reason_to_wait, unserved
 from penstock.sdk.log_lines import Chunk, Lines, chunk_of
 from penstock.sdk.progress import Progress, StepProgress
-from penstock.sdk.wording import event_line
+from penstock.sdk.wording import event_line, waiting_line
 
 NAMES = Subjects("w")
 RUN = "000000000000000"
@@ -71,12 +72,52 @@ def test_events_fold_into_the_runs_state() -> None:
         state="failed",
         attempt=2,
         started_at=107.0,
+        queued_at=104.0,
         ended_at=109.0,
         seconds=2.5,
         reason="parameter:n changed: 3 → 4",
         failure={"code": "E_EXIT", "message": "no"},
         overdue=True,
     )
+
+
+def executor(
+    *targets: str, slots: int = 2, busy: int = 0, draining: bool = False
+) -> ExecutorPresence:
+    return ExecutorPresence(
+        executor=f"e-{targets}-{busy}", targets=targets, slots=slots, busy=busy, draining=draining
+    )
+
+
+def test_a_target_that_nobody_serves_is_named_with_what_to_type() -> None:
+    assert unserved("gpu", [executor("default"), executor("big", "default")]) == (
+        "no executor serves 'gpu' (served: big, default); "
+        "start one: penstock serve executor --targets gpu"
+    )
+    assert unserved("gpu", [executor("gpu", draining=True)]).startswith("no executor is running")
+    assert unserved("gpu", [executor("gpu", busy=2)]) == ""
+
+
+def test_a_queued_step_waits_for_a_free_slot_of_its_target_alone() -> None:
+    full = [executor("gpu", busy=2), executor("gpu", slots=3, busy=3), executor("default")]
+    assert reason_to_wait("gpu", full) == "all 5 slots of 'gpu' are busy"
+    assert reason_to_wait("default", full) == ""
+    assert reason_to_wait("gpu", [executor("gpu", slots=1, busy=1)]) == (
+        "the one slot of 'gpu' is busy"
+    )
+    assert reason_to_wait("none", full) == unserved("none", full)
+
+
+def test_a_step_waits_for_nothing_more_once_it_has_started() -> None:
+    progress = progress_at(4)
+    step = progress.steps["b"]
+    assert progress.queued_before(104.5) == [step]
+    assert progress.queued_before(104.0) == []
+    step.waits_for = "no executor"
+    assert waiting_line(step, 4)[8:] == "  b     waiting    no executor"
+    progress.take(HISTORY[4])
+    assert step.waits_for == ""
+    assert progress.queued_before(200.0) == []
 
 
 def test_steps_are_shown_after_what_they_need() -> None:

@@ -35,6 +35,7 @@ class Answers:
     workspace: str
     found: dict[tuple[str, str], int] = field(default_factory=dict)
     """The process number where it is told, else 0."""
+    executors: dict[str, ExecutorPresence] = field(default_factory=dict)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def on_pong(self, message: Received) -> None:
@@ -50,6 +51,7 @@ class Answers:
         """Take an executor's word that it is there."""
         with contextlib.suppress(msgspec.MsgspecError):
             said = msgspec.json.decode(message.data, type=ExecutorPresence)
+            self.executors[said.executor] = said
             self._add("executor", said.executor, said.pid)
 
     def names(self) -> set[str]:
@@ -70,6 +72,7 @@ async def answering(bus: Bus, names: Subjects, *, wait_s: float = WAIT_S) -> Ans
     presences = await bus.subscribe(names.presence(), answers.on_presence)
     try:
         await bus.publish("$SRV.PING", b"", reply=inbox)
+        await bus.publish(names.query("executors"), b"{}")  # they answer where they say it anyway
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(answers.complete.wait(), wait_s)
         await asyncio.sleep(AFTER_S if answers.complete.is_set() else 0)

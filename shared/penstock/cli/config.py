@@ -1,20 +1,17 @@
 """`penstock config show`: every setting, its value, and where the value comes from."""
 
+from __future__ import annotations
+
 import os
-from importlib import import_module
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from penstock.cli.output import output_option, print_rows
 from penstock.errors import NotFound
-from penstock.ids import did_you_mean
-from penstock.runtime.launch import services
-from penstock.runtime.settings import Common, load
-from penstock.runtime.stack import without_password
-from penstock.sdk.target import settings_file
+
+if TYPE_CHECKING:
+    from penstock.runtime.settings import Common
 
 CLIENT = "client"
 SECRETS = ("password", "secret", "token", "key")
@@ -34,6 +31,14 @@ def show(*, service: str | None, output: str) -> None:
     A flag beats an environment variable, which beats penstock.toml, which beats the default.
     Secrets are masked.
     """
+    from pathlib import Path
+
+    import msgspec
+
+    from penstock.ids import did_you_mean
+    from penstock.runtime.settings import Common, load
+    from penstock.sdk.target import settings_file
+
     kinds = settings_kinds()
     if service is not None and service not in kinds:
         raise NotFound(
@@ -61,6 +66,11 @@ def show(*, service: str | None, output: str) -> None:
 
 def settings_kinds() -> dict[str, type[Common]]:
     """Return the settings struct of every installed service, found beside its entry point."""
+    from importlib import import_module
+
+    from penstock.runtime.launch import services
+    from penstock.runtime.settings import Common
+
     kinds: dict[str, type[Common]] = {CLIENT: Common}
     for name, point in sorted(services().items()):
         try:
@@ -76,6 +86,10 @@ def settings_kinds() -> dict[str, type[Common]]:
 
 def masked(name: str, value: object) -> object:
     """Return a value that may be shown to anybody."""
+    from urllib.parse import urlsplit
+
+    from penstock.runtime.stack import without_password
+
     if isinstance(value, str) and value and any(part in name for part in SECRETS):
         return "***"
     if isinstance(value, str) and "@" in value and urlsplit(value).scheme:

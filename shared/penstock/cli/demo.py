@@ -3,14 +3,10 @@
 It copies what the folder lacks and never overwrites: a second `penstock demo` runs what you made of it.
 """
 
-import asyncio
-import importlib.util
+from __future__ import annotations
+
 import os
-import shutil
 import sys
-from collections.abc import Iterator
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +14,14 @@ import click
 
 from penstock.cli.output import note
 from penstock.cli.target import Where, target_options
-from penstock.cli.up import start_detached
 from penstock.errors import BusUnavailable, Invalid
-from penstock.runtime import stack
-from penstock.sdk.target import Target, target_of
-from penstock.sdk.wording import duration, number, size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.resources.abc import Traversable
+
     from penstock.contracts.queries import RunView
+    from penstock.sdk.target import Target
 
 PIPELINE = "pipeline.yml"
 NAME_WIDTH = 18
@@ -40,6 +36,8 @@ def command(*, folder: str, where: Where) -> int:
     It learns to read handwritten digits in four steps. Run it again: nothing has to run. Change a
     line of a script and run it again: only what that line reaches runs.
     """
+    import asyncio
+
     place = Path(folder).absolute()
     _refuse_without_sklearn()
     made = copied(place)
@@ -54,6 +52,10 @@ def copied(place: Path) -> bool:
     Raises:
         Invalid: E_DEMO, it holds something else; E_DIR, it cannot be written.
     """
+    from importlib.resources import files
+
+    from penstock.runtime import stack
+
     source = files("penstock.demo") / "digits"
     new = not (place / PIPELINE).exists()
     if new and place.is_dir() and any(child.name != stack.FOLDER for child in place.iterdir()):
@@ -85,6 +87,9 @@ def found_or_started(where: Where, place: Path) -> Target:
     Raises:
         BusUnavailable: E_CONNECT. PenstockError: why it cannot be started.
     """
+    from penstock.cli.starting import start_detached
+    from penstock.runtime import stack
+    from penstock.sdk.target import target_of
 
     def found() -> Target:
         return target_of(
@@ -129,8 +134,12 @@ async def _run(target: Target, place: Path) -> int:
         return exit_code_of(progress)
 
 
-def _show(run: "RunView", place: Path, target: Target) -> None:
+def _show(run: RunView, place: Path, target: Target) -> None:
     """Print what came of it, where it is, and what to try next."""
+    import shutil
+
+    from penstock.sdk.wording import duration, number, size
+
     reused = sum(step.state == "reused" for step in run.steps)
     click.echo(
         f"\nrun {run.run} succeeded in {duration(run.seconds)}; {reused} of {len(run.steps)} steps reused"
@@ -170,7 +179,9 @@ def _files(
 
 
 def _refuse_without_sklearn() -> None:
-    if importlib.util.find_spec("sklearn") is None:
+    from importlib.util import find_spec
+
+    if find_spec("sklearn") is None:
         raise Invalid(
             "the demo trains with scikit-learn, which is not installed here",
             code="E_EXTRA",

@@ -3,19 +3,19 @@
 Exit code 0 when nothing is red, else 1. A check that cannot be made from here says so and is not red.
 """
 
-import asyncio
+from __future__ import annotations
+
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
-from penstock.cli.checks import Check, about_bus, about_machine, about_store
 from penstock.cli.output import coloured, output_option, print_rows
-from penstock.cli.up import DIRECTORY_HELP, directory_of
-from penstock.runtime import stack
-from penstock.sdk.target import settings_file
+from penstock.cli.up import DIRECTORY_HELP
+
+if TYPE_CHECKING:
+    from penstock.cli.checks import Check
 
 MARKS = {
     "ok": "[green]ok[/]  ",
@@ -40,6 +40,8 @@ def command(
     output: str,
 ) -> int:
     """Check this machine and the stack, and say what to fix."""
+    import asyncio
+
     checks = asyncio.run(_checks(directory, bus, store, workspace))
     if output == "table":
         _print(checks)
@@ -53,7 +55,13 @@ def command(
 async def _checks(
     directory: str | None, bus: str | None, store: str | None, workspace: str | None
 ) -> list[Check]:
+    from pathlib import Path
+
+    from penstock.cli.checks import Check, about_bus, about_machine, about_store
+    from penstock.cli.starting import directory_of
+    from penstock.runtime import stack
     from penstock.runtime.settings import Common, load
+    from penstock.sdk.target import settings_file
 
     if bus is None and directory is None and os.environ.get("PENSTOCK_BUS"):
         file = settings_file(os.environ, Path.cwd())
@@ -81,6 +89,8 @@ async def _checks(
 
 
 def _print(checks: list[Check]) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False, soft_wrap=True, no_color=not coloured(sys.stdout))
     for check in checks:
         console.print(f"{MARKS[check.state]}  {check.name:<20}", end="")

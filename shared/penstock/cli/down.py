@@ -1,17 +1,20 @@
 """`penstock down`: stop what `up` started, in order, and wait until it has ended."""
 
+from __future__ import annotations
+
 import os
-import signal
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.up import DIRECTORY_HELP, directory_of
+from penstock.cli.up import DIRECTORY_HELP
 from penstock.errors import Transient
-from penstock.runtime import stack
-from penstock.runtime.children import end_leftovers
-from penstock.runtime.stack import Stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.runtime.stack import Stack
 
 WAIT_S = 60.0
 NOW_S = 0.3
@@ -32,6 +35,12 @@ NOW_S = 0.3
 )
 def command(*, directory: str | None, now: bool, timeout_s: float) -> int:
     """Stop what `up` started. Data stays: the next `up` goes on where this one stopped."""
+    import signal
+
+    from penstock.cli.starting import directory_of
+    from penstock.runtime import stack
+    from penstock.runtime.children import end_leftovers
+
     folder = directory_of(directory)
     running = stack.at(folder)
     if running is None or not running.alive():
@@ -60,6 +69,8 @@ def command(*, directory: str | None, now: bool, timeout_s: float) -> int:
 
 def _ended(running: Stack, folder: Path, timeout_s: float) -> bool:
     """Wait for the supervisor's end, saying every second what it still waits for."""
+    from penstock.runtime import stack
+
     now = time.monotonic()
     deadline, next_word = now + timeout_s, now + 1
     while running.alive():

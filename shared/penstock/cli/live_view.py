@@ -160,6 +160,8 @@ class Frame:
             attempt = f"attempt {step.attempt}  " if step.attempt > 1 else ""
             overdue = "overdue  " if step.overdue else ""
             return f"{overdue}{attempt}{step.last_line}", "dim"
+        if step.waits_for:
+            return clean(step.waits_for), "yellow"
         if step.state in ("reused", "skipped", "cancelled", "queued"):
             return clean(step.reason), "dim"
         return "", ""

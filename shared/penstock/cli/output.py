@@ -4,9 +4,7 @@ Tables are fitted to the width of a terminal and whole in a pipe. Texts that use
 lose their control characters before a terminal sees them.
 """
 
-import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,7 +53,8 @@ def output_option(function: Function) -> Function:
 
 
 def note(text: str) -> None:
-    """Say something beside the data, on stderr."""
+    """Say something beside the data, on stderr, after what was printed before."""
+    sys.stdout.flush()
     click.echo(clean(text), err=True)
 
 
@@ -90,6 +89,8 @@ def print_data(value: object, output: str) -> None:
         text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
         click.echo(text, nl=False)
         return
+    import json
+
     indent = 2 if sys.stdout.isatty() else None
     click.echo(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
 
@@ -145,6 +146,8 @@ def _has_digit(text: str) -> bool:
 
 def terminal_width() -> int:
     """Return the width of the terminal, never below WIDTH_MIN."""
+    import shutil
+
     return max(WIDTH_MIN, shutil.get_terminal_size().columns)
 
 

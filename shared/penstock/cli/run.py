@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli.output import note, output_option, print_data, print_rows
-from penstock.cli.submit import followed, print_run, request_options, submit, submit_options
+from penstock.cli.submit import (
+    followed,
+    note_waiting,
+    print_run,
+    request_options,
+    submit,
+    submit_options,
+)
 from penstock.cli.target import Where, target_options, with_client
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from penstock.contracts.queries import RunView
     from penstock.sdk.async_client import AsyncClient
 
@@ -59,10 +67,17 @@ def list_(
 @target_options
 def show(*, where: Where, run: str, output: str) -> None:
     """Show a run: its steps, metrics, outputs, and what went wrong."""
-    from penstock.cli.run_tables import STEP_COLUMNS, print_view, step_row, view_data
+    from penstock.cli.run_tables import (
+        STEP_COLUMNS,
+        print_view,
+        step_row,
+        view_data,
+        with_reasons,
+    )
 
     async def body(client: AsyncClient) -> RunView:
-        return await client.run(run)
+        view = await client.run(run)
+        return await with_reasons(client, view) if output == "table" else view
 
     view = with_client(where, body)
     if output in ("json", "yaml"):
@@ -183,7 +198,8 @@ def wait(*, where: Where, run: str, timeout: float | None, output: str) -> int:
     """Wait until a run has ended. Exit 0: it succeeded, 1: it did not, 124: it goes on."""
 
     async def body(client: AsyncClient) -> RunView:
-        return await client.wait(await client.full_id(run, check=True), timeout)
+        full = await client.full_id(run, check=True)
+        return await client.wait(full, timeout, on_waiting=note_waiting)
 
     view = with_client(where, body)
     print_run(view.run, view.state, output)
@@ -203,6 +219,7 @@ def download(*, where: Where, run: str, into: str | None, step: str, output_name
     penstock run download RUN                                 RUN/<step>/<output>/…
     penstock run download RUN --step train --output model m   m/…
     """  # noqa: D301 - click reads this backspace
+    from pathlib import Path
 
     async def body(client: AsyncClient) -> list[Path]:
         full = await client.full_id(run, check=True)

@@ -1,14 +1,19 @@
 """How runs and steps look: as rows of a table, as the promised JSON, and as one page on a terminal."""
 
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from penstock.cli.output import clean, print_rows, shown
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.queries import RunSummary, RunView, StepView
 from penstock.sdk.wording import duration, moment, number, size
+
+if TYPE_CHECKING:
+    from penstock.sdk.async_client import AsyncClient
 
 RUN_COLUMNS = {
     "run": "run",
@@ -70,6 +75,23 @@ def step_row(step: StepView) -> dict[str, object]:
         "duration": duration(step.seconds) if ran and step.state != "reused" else "",
         "note": words,
     }
+
+
+async def with_reasons(client: "AsyncClient", view: RunView) -> RunView:
+    """Return a run whose long queued steps say what they wait for; asks executors only if there are any."""
+    from penstock.sdk.executors import QUEUED_S, reason_to_wait
+
+    long_ago = time.time() - QUEUED_S
+    if not any(step.state == "queued" and step.queued_at < long_ago for step in view.steps):
+        return view
+    executors = await client.executors()
+    steps = (
+        msgspec.structs.replace(step, reason=reason_to_wait(step.target, executors) or step.reason)
+        if step.state == "queued"
+        else step
+        for step in view.steps
+    )
+    return msgspec.structs.replace(view, steps=tuple(steps))
 
 
 def print_view(view: RunView) -> None:

@@ -1,20 +1,19 @@
 """`penstock schedule`: run pipelines by the clock."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from penstock.cli.output import clean, note, output_option, print_data, print_rows, shown
 from penstock.cli.target import Where, target_options, with_client
-from penstock.contracts.queries import SchedulesAnswer
-from penstock.contracts.schedules import Schedule, ScheduleCommand, ScheduleView
-from penstock.errors import BusUnavailable
-from penstock.sdk.async_client import AsyncClient
-from penstock.sdk.parameters import pairs_of, typed
-from penstock.sdk.schedule_files import interval, read_schedule, seconds_of
-from penstock.sdk.submissions import who
 from penstock.sdk.wording import moment
+
+if TYPE_CHECKING:
+    from penstock.contracts.queries import SchedulesAnswer
+    from penstock.contracts.schedules import Schedule, ScheduleCommand, ScheduleView
+    from penstock.sdk.async_client import AsyncClient
 
 COLUMNS = {
     "name": "name",
@@ -79,6 +78,13 @@ def create(
     penstock schedule create often --pipeline digits --every 5m --overlap skip -p lr=0.1
     penstock schedule create --file nightly.yml --replace
     """  # noqa: D301 - click reads this backspace
+    import msgspec
+
+    from penstock.contracts.schedules import Schedule, ScheduleCommand
+    from penstock.sdk.parameters import pairs_of
+    from penstock.sdk.schedule_files import read_schedule, seconds_of
+    from penstock.sdk.submissions import who
+
     params, tags = options.pop("params"), options.pop("tags")
     if options["every"]:
         options["every"] = seconds_of(options["every"])
@@ -111,6 +117,8 @@ def create(
 @target_options
 def list_(*, where: Where, output: str) -> None:
     """List schedules and when they fire next."""
+    from penstock.contracts.queries import SchedulesAnswer
+    from penstock.contracts.schedules import ScheduleCommand
 
     async def body(client: AsyncClient) -> SchedulesAnswer:
         talk = await client.open()
@@ -185,6 +193,8 @@ def delete(*, where: Where, name: str, output: str) -> None:
 
 def when(schedule: Schedule) -> str:
     """Return when a schedule fires, in a few words."""
+    from penstock.sdk.schedule_files import interval
+
     if schedule.every:
         return f"every {interval(schedule.every)}"
     return f"{schedule.cron}  {schedule.time_zone}"
@@ -192,6 +202,9 @@ def when(schedule: Schedule) -> str:
 
 async def _typed(client: AsyncClient, pipeline: str, params: tuple[str, ...]) -> dict[str, Any]:
     """Return parameters with the types that the pipeline declares, as far as somebody knows them."""
+    from penstock.errors import BusUnavailable
+    from penstock.sdk.parameters import pairs_of, typed
+
     given = pairs_of(params)
     if not given:
         return {}
@@ -203,11 +216,16 @@ async def _typed(client: AsyncClient, pipeline: str, params: tuple[str, ...]) ->
 
 
 async def _asked(client: AsyncClient, verb: str, question: ScheduleCommand) -> ScheduleView:
+    from penstock.contracts.schedules import ScheduleView
+
     talk = await client.open()
     return await talk.ask(f"schedule.{verb}", question, ScheduleView, "trigger")
 
 
 def _one(where: Where, verb: str, name: str) -> ScheduleView:
+    from penstock.contracts.schedules import ScheduleCommand
+    from penstock.sdk.submissions import who
+
     async def body(client: AsyncClient) -> ScheduleView:
         return await _asked(client, verb, ScheduleCommand(name=name, who=who()))
 

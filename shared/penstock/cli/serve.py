@@ -4,9 +4,12 @@ Every setting of a service is an option of the same name: `--slots 4` sets `slot
 is refused by the service itself, with the nearest known name.
 """
 
+import os
+
 import click
 
-from penstock.errors import Invalid
+from penstock.cli.output import note
+from penstock.errors import BusUnavailable, Invalid
 
 
 def flags_of(words: tuple[str, ...], service: str) -> dict[str, str]:
@@ -46,7 +49,48 @@ def command(context: click.Context, service: str) -> int:
     """Run one SERVICE in the foreground: planner, scheduler, executor, artifact, trigger.
 
     Any setting of the service is an option: --bus URL, --workspace W, --store URL, --slots N …
-    """
+    Where no bus is named it joins the stack of this folder, if one runs; --dir DIR names another.
+
+    \b
+    penstock serve executor --targets cpu-cluster --slots 4
+    """  # noqa: D301 - click reads this backspace
     from penstock.runtime.launch import serve
 
-    return serve(service, flags_of(tuple(context.args), service))
+    flags = flags_of(tuple(context.args), service)
+    return serve(service, joined(flags, service))
+
+
+def joined(flags: dict[str, str], service: str) -> dict[str, str]:
+    """Return the flags, completed with those of the local stack when they name no bus.
+
+    Raises:
+        BusUnavailable: E_CONNECT, `--dir` names a stack that does not run.
+    """
+    from pathlib import Path
+
+    from penstock.runtime import stack
+    from penstock.sdk.target import target_of
+
+    folder = flags.pop("dir", None)
+    try:
+        found = target_of(
+            folder=folder,
+            bus=flags.get("bus"),
+            workspace=flags.get("workspace"),
+            environ=os.environ,
+            start=Path.cwd(),
+        )
+    except BusUnavailable:
+        if folder:
+            raise
+        return flags
+    running = stack.at(found.folder) if found.folder is not None else None
+    if running is None:
+        return flags
+    note(f"joining the stack of {running.dir}")
+    ours = {"bus": running.bus, "workspace": running.workspace}
+    if service == "executor":
+        ours["data-dir"] = str(Path(running.dir) / "executor")
+    if service == "artifact":
+        ours["store"] = running.store
+    return {**{name: value for name, value in ours.items() if name not in flags}, **flags}

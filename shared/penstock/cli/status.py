@@ -4,17 +4,25 @@ Of a local stack it reads what the supervisor wrote; with `--bus` it asks the se
 Exit code 0 ready, 1 degraded, starting or stopping, 3 stopped.
 """
 
-import asyncio
+from __future__ import annotations
+
+import contextlib
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli.output import note, output_option, print_data, print_rows
-from penstock.runtime import stack
-from penstock.runtime.stack import Stack, without_password
-from penstock.sdk.target import settings_file
+from penstock.errors import PenstockError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.contracts.work import ExecutorPresence
+    from penstock.runtime.stack import Stack
+
+CONNECT_S = 2.0
+PRESENT_S = 1.0
 EXIT_CODES = {"ready": 0, "stopped": 3}
 HINTS = {
     "stopped": "penstock up --detach starts it",
@@ -41,22 +49,33 @@ def command(*, directory: str | None, bus: str | None, workspace: str | None, ou
 
 
 def _status(directory: str | None, bus: str | None, workspace: str | None) -> Status:
+    import asyncio
+    from pathlib import Path
+
     from penstock.runtime.settings import Common, load
+    from penstock.sdk.target import settings_file
 
     if bus is None and directory is None and os.environ.get("PENSTOCK_BUS"):
         settings, _ = load("client", Common, {}, os.environ, settings_file(os.environ, Path.cwd()))
         bus, workspace = settings.bus, workspace or settings.workspace
     if bus is not None:
         return asyncio.run(_remote(bus, workspace or "penstock"))
-    from penstock.cli.up import directory_of
+    from penstock.cli.starting import directory_of
+    from penstock.runtime import stack
 
     folder = directory_of(directory)
     found = stack.at(folder)
-    return status_of(found.seen() if found is not None else None, folder)
+    found = found.seen() if found is not None else None
+    status = status_of(found, folder)
+    if found is not None and found.state in ("ready", "degraded"):
+        status["executors"] = asyncio.run(_executors(found))
+    return status
 
 
 def status_of(found: Stack | None, folder: Path) -> Status:
     """Return a local stack's status, in the shape that scripts rely on."""
+    from penstock.runtime.stack import without_password
+
     services = found.services if found is not None else ()
     return {
         "state": found.state if found is not None else "stopped",
@@ -75,6 +94,37 @@ def status_of(found: Stack | None, folder: Path) -> Status:
             for service in services
         ],
         "dir": str(folder),
+    }
+
+
+async def _executors(found: Stack) -> list[dict[str, object]]:
+    """Return who runs steps, also where somebody else started them; empty when the bus does not answer."""
+    import asyncio
+
+    from penstock.bus.nats import connect
+    from penstock.contracts.subjects import Subjects
+    from penstock.sdk.conversation import Conversation
+    from penstock.sdk.executors import present
+
+    with contextlib.suppress(PenstockError, TimeoutError):
+        bus = await asyncio.wait_for(connect(found.bus, name="penstock-status"), CONNECT_S)
+        try:
+            talk = Conversation(bus, Subjects(found.workspace))
+            return [_executor(e) for e in await present(talk, wait_s=PRESENT_S, quiet_s=0.1)]
+        finally:
+            await bus.close()
+    return []
+
+
+def _executor(executor: ExecutorPresence) -> dict[str, object]:
+    return {
+        "executor": executor.executor,
+        "targets": list(executor.targets),
+        "slots": executor.slots,
+        "busy": executor.busy,
+        "state": "draining" if executor.draining else "ready",
+        "host": executor.host,
+        "pid": executor.pid or None,
     }
 
 
@@ -101,10 +151,13 @@ async def _remote(url: str, workspace: str) -> Status:
         "store": "",
         "gateway": None,
         "services": found + [{"name": n, "pid": None, "state": "stopped"} for n in missing],
+        "executors": [_executor(executor) for executor in answers.executors.values()],
     }
 
 
 def _print(status: Status, output: str) -> None:
+    from penstock.runtime.stack import without_password
+
     services = status["services"]
     assert isinstance(services, list)  # noqa: S101 - it is made above
     columns = {"name": "service", "state": "state", "pid": "pid", "restarts": "restarts"}
@@ -125,3 +178,15 @@ def _print(status: Status, output: str) -> None:
         for service in services:
             if service.get("reason"):
                 note(f"{service['name']}: {service['reason']}")
+        _print_executors(status.get("executors"))
+
+
+def _print_executors(executors: object) -> None:
+    if not isinstance(executors, list) or not executors:
+        return
+    click.echo()
+    rows = [{**executor, "targets": ", ".join(executor["targets"])} for executor in executors]
+    columns = {name: name for name in ("executor", "targets", "slots", "busy", "state", "host")}
+    if all(row["state"] == "ready" for row in rows):
+        del columns["state"]
+    print_rows(rows, columns, "table")

@@ -13,6 +13,7 @@ from penstock.cli.target import Where, target_options, with_client
 if TYPE_CHECKING:
     from penstock.contracts.requests import Reuse, RunAnswer
     from penstock.sdk.async_client import AsyncClient
+    from penstock.sdk.progress import StepProgress
 
 REUSES = ("use", "refresh", "off")
 
@@ -137,7 +138,7 @@ async def followed(
         watching.say_ending(progress, sys.stderr)
         state, code = progress.state, watching.exit_code_of(progress)
     elif wait:
-        view = await client.wait(answer.run, timeout_s)
+        view = await client.wait(answer.run, timeout_s, on_waiting=note_waiting)
         state, code = view.state, 0 if view.state == "succeeded" else 1
     drawn = watch and sys.stderr.isatty() and sys.stdout.isatty()
     if output != "table" or not drawn:  # the picture has said it already
@@ -145,6 +146,12 @@ async def followed(
     if output == "table" and not (watch or wait) and sys.stdout.isatty():
         note(f"follow it:  penstock run watch {answer.run}")
     return code
+
+
+def note_waiting(step: StepProgress) -> None:
+    """Say on stderr why a step waits: without an executor for it, it would wait in silence for ever."""
+    if step.waits_for:
+        note(f"{step.name} waits: {step.waits_for}")
 
 
 def print_run(run: str, state: str, output: str) -> None:

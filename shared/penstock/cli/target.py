@@ -2,12 +2,9 @@
 
 import functools
 import os
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -21,8 +18,7 @@ T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(NamedTuple):
     """What the command line said about the stack; `target` finds it."""
 
     folder: str | None = None
@@ -59,6 +55,8 @@ def target(where: Where) -> "Target":
     except BusUnavailable:
         if not _wants_one(where):
             raise
+    import subprocess
+
     command = [sys.executable, "-m", "penstock.cli.main", "up", "--detach"]
     if where.folder:
         command += ["--dir", where.folder]
@@ -86,6 +84,8 @@ def with_client(where: Where, body: "Callable[[AsyncClient], Awaitable[T]]") -> 
 
 
 def _found(where: Where) -> "Target":
+    from pathlib import Path
+
     from penstock.sdk.target import target_of
 
     return target_of(

@@ -12,9 +12,10 @@ import click
 
 from penstock.cli.output import clean
 from penstock.sdk.async_client import AsyncClient
+from penstock.sdk.executors import explain_waiting
 from penstock.sdk.log_lines import Lines
 from penstock.sdk.progress import Progress, StepProgress
-from penstock.sdk.wording import event_line, failed_how
+from penstock.sdk.wording import event_line, failed_how, name_width, waiting_line
 
 FRAME_S = 0.1
 """At most ten pictures a second."""
@@ -99,9 +100,22 @@ def _interrupt(detached: asyncio.Event) -> Callable[[], None]:
 
 
 async def _plain(client: AsyncClient, progress: Progress, stream: IO[str]) -> None:
-    async for seen in client.events(progress.run):
-        progress.take(seen)
-        print(event_line(seen, progress), file=stream, flush=True)
+    told: set[tuple[str, str]] = set()
+
+    def tell(step: StepProgress) -> None:
+        # Of many steps that wait for the same, one line says it.
+        if step.waits_for and (step.target, step.waits_for) not in told:
+            told.add((step.target, step.waits_for))
+            print(waiting_line(step, name_width(progress)), file=stream, flush=True)
+
+    explaining = asyncio.ensure_future(explain_waiting(await client.open(), progress, tell))
+    try:
+        async for seen in client.events(progress.run):
+            progress.take(seen)
+            print(event_line(seen, progress), file=stream, flush=True)
+    finally:
+        explaining.cancel()
+        await asyncio.gather(explaining, return_exceptions=True)
 
 
 def _failure(step: StepProgress) -> str:
@@ -119,6 +133,7 @@ async def _live(client: AsyncClient, progress: Progress, stream: IO[str]) -> Non
         followers = [
             asyncio.ensure_future(_take_events(client, progress, changed)),
             asyncio.ensure_future(_take_logs(client, progress, changed)),
+            asyncio.ensure_future(_explain(client, progress, changed)),
         ]
         try:
             while not progress.ended:
@@ -140,6 +155,10 @@ async def _take_events(client: AsyncClient, progress: Progress, changed: asyncio
     async for seen in client.events(progress.run):
         progress.take(seen)
         changed.set()
+
+
+async def _explain(client: AsyncClient, progress: Progress, changed: asyncio.Event) -> None:
+    await explain_waiting(await client.open(), progress, lambda _: changed.set())
 
 
 async def _take_logs(client: AsyncClient, progress: Progress, changed: asyncio.Event) -> None:

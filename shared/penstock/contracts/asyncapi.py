@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.contracts import events, queries, requests, schedules
+from penstock.contracts import events, queries, requests, schedules, work
 from penstock.contracts.schedules import ScheduleView
 from penstock.contracts.spec import PipelineSpec
 
@@ -37,6 +37,11 @@ _QUERIES: dict[str, tuple[Struct, Struct, str]] = {
     "pipeline.create": (queries.PipelineCommand, queries.PipelineView, "Register a pipeline."),
     "pipeline.list": (queries.PipelineCommand, queries.PipelinesAnswer, "List pipelines."),
     "pipeline.show": (queries.PipelineCommand, queries.PipelineView, "Show a pipeline."),
+    "executors": (
+        queries.ExecutorsQuestion,
+        work.ExecutorPresence,
+        "Which executors are there, for which targets? Each answers for itself.",
+    ),
 }
 _SCHEDULES: tuple[tuple[str, Struct, str], ...] = (
     ("create", ScheduleView, "Create a schedule."),

@@ -11,6 +11,7 @@ Every answer is one JSON object: the shape below, or `{"error": ErrorBody}`.
 | query.pipeline.create | planner   | PipelineCommand| PipelineView    |
 | query.pipeline.list | planner     | PipelineCommand| PipelinesAnswer |
 | query.pipeline.show | planner     | PipelineCommand| PipelineView    |
+| query.executors     | every executor, each for itself | ExecutorsQuestion | ExecutorPresence |
 | query.schedule.*    | trigger     | ScheduleCommand| ScheduleView / SchedulesAnswer |
 """
 
@@ -79,6 +80,10 @@ class RunsAnswer(Message):
 
     runs: tuple[RunSummary, ...] = ()
     more: bool = False
+
+
+class ExecutorsQuestion(Strict):
+    """Which executors are there? Each answers for itself: read until no more answers come."""
 
 
 class RunQuestion(Strict):

@@ -60,6 +60,8 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[Service, ...] = ()
     slots: int = 0
     """Executor slots as asked for with `--slots`; 0: the executor's own default."""
+    targets: str = ""
+    """Compute targets as asked for with `--targets`; empty: the executor's own default."""
     embedded_bus: bool = True
     dir: str = ""
     version: int = STATE_VERSION

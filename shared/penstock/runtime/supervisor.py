@@ -46,6 +46,7 @@ class Wanted:
     store: str
     """URL of the object store; only the artifact service learns it."""
     slots: int = 0
+    targets: str = ""
     settings_file: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -168,6 +169,7 @@ class Supervisor:
             state=self._state(),
             services=tuple(child.described() for child in self.children.values()),
             slots=self.wanted.slots,
+            targets=self.wanted.targets,
             embedded_bus=not self.wanted.bus,
             dir=str(self.wanted.folder),
         )
@@ -278,6 +280,8 @@ class Supervisor:
                 environment.setdefault("PENSTOCK_EXECUTOR_DATA_DIR", str(folder / "executor"))
                 if wanted.slots:
                     environment["PENSTOCK_EXECUTOR_SLOTS"] = str(wanted.slots)
+                if wanted.targets:
+                    environment["PENSTOCK_EXECUTOR_TARGETS"] = wanted.targets
             launch = (
                 sys.executable,
                 "-P",

@@ -34,13 +34,16 @@ from penstock.contracts.queries import (
 from penstock.contracts.requests import CancelRequest, RerunRequest, Reuse, RunAnswer, RunRequest
 from penstock.contracts.spec import PipelineSpec, Scalar
 from penstock.contracts.subjects import Subjects
+from penstock.contracts.work import ExecutorPresence
 from penstock.errors import BusUnavailable, NotFound, PenstockError, Refused, Transient
 from penstock.ids import is_run_id, run_time
 from penstock.sdk.conversation import Conversation
 from penstock.sdk.definition import Definition
 from penstock.sdk.events import Seen, seen_of
+from penstock.sdk.executors import explain_waiting, present
 from penstock.sdk.log_lines import Chunk, Line, Lines, chunk_of
 from penstock.sdk.parameters import check_known, local_data, typed
+from penstock.sdk.progress import Progress, StepProgress
 from penstock.sdk.submissions import (
     Submittable,
     definition_of,
@@ -306,6 +309,10 @@ class AsyncClient:
         question = WhyQuestion(run=await self.full_id(run), step=step)
         return await talk.ask("why", question, WhyAnswer, "scheduler")
 
+    async def executors(self) -> tuple[ExecutorPresence, ...]:
+        """Return the executors that answer within two seconds: their targets, slots, and who is busy."""
+        return await present(await self.open())
+
     async def pipelines(self, name: str = "") -> tuple[PipelineView, ...]:
         """Return registered pipelines, or all versions of one."""
         talk = await self.open()
@@ -390,16 +397,27 @@ class AsyncClient:
         *,
         step: str = "",
         on_event: Callable[[Seen], None] | None = None,
+        on_waiting: Callable[[StepProgress], None] | None = None,
     ) -> RunView:
         """Return the run once it (or its `step`) has ended; `on_event` is called for each event.
+
+        `on_waiting` is called with a step that is queued for long, whenever the reason (`waits_for`)
+        changes.
 
         Raises:
             Transient: E_WAIT_TIMEOUT.
         """
         full = await self.full_id(run)
+        progress = Progress(full)
+        explaining = [
+            asyncio.ensure_future(explain_waiting(await self.open(), progress, tell))
+            for tell in (on_waiting,)
+            if tell is not None
+        ]
 
         async def ended() -> None:
             async for seen in self.events(full):
+                progress.take(seen)
                 if on_event is not None:
                     on_event(seen)
                 if step and seen.data.get("step") == step and seen.what in STEP_ENDS:
@@ -414,6 +432,10 @@ class AsyncClient:
                 where=full,
                 hint=f"it goes on; come back with `penstock run watch {full}`",
             ) from error
+        finally:
+            for task in explaining:
+                task.cancel()
+            await asyncio.gather(*explaining, return_exceptions=True)
         return await self._settled(full, step)
 
     async def _settled(self, run: str, step: str) -> RunView:

@@ -18,6 +18,8 @@ from penstock.sdk.loop import Background
 from penstock.sdk.submissions import Submittable
 
 if TYPE_CHECKING:
+    from penstock.contracts.work import ExecutorPresence
+    from penstock.sdk.progress import StepProgress
     from penstock.sdk.run import Run
 
 
@@ -150,6 +152,10 @@ class Client:
         """Return why a step was reused or not: its fingerprint's parts, old and new."""
         return self.background.call(self.asynchronous.why(run, step))
 
+    def executors(self) -> "tuple[ExecutorPresence, ...]":
+        """Return the executors that answer within two seconds: their targets, slots, and who is busy."""
+        return self.background.call(self.asynchronous.executors())
+
     def pipelines(self, name: str = "") -> tuple[PipelineView, ...]:
         """Return registered pipelines, or all versions of one."""
         return self.background.call(self.asynchronous.pipelines(name))
@@ -186,14 +192,20 @@ class Client:
         *,
         step: str = "",
         on_event: Callable[[Seen], None] | None = None,
+        on_waiting: "Callable[[StepProgress], None] | None" = None,
     ) -> RunView:
         """Return the run once it (or its `step`) has ended; `on_event` is called for each event.
+
+        `on_waiting` is called with a step that is queued for long, whenever the reason (`waits_for`)
+        changes.
 
         Raises:
             Transient: E_WAIT_TIMEOUT.
         """
         return self.background.call(
-            self.asynchronous.wait(run, timeout_s, step=step, on_event=on_event)
+            self.asynchronous.wait(
+                run, timeout_s, step=step, on_event=on_event, on_waiting=on_waiting
+            )
         )
 
     def download(

@@ -24,6 +24,10 @@ class StepProgress:
     ended_at: float = 0
     seconds: float = 0
     reason: str = ""
+    target: str = ""
+    queued_at: float = 0
+    waits_for: str = ""
+    """Why it is queued for long, when somebody has asked the executors; see executors.py."""
     failure: Mapping[str, Any] = field(default_factory=dict)
     overdue: bool = False
     retry_at: float = 0
@@ -68,6 +72,10 @@ class Progress:
             counts[step.state] = counts.get(step.state, 0) + 1
         return counts
 
+    def queued_before(self, at: float) -> list[StepProgress]:
+        """Return the steps that have been queued since before a moment (seconds since 1970)."""
+        return [s for s in self.steps.values() if s.state == "queued" and s.queued_at < at]
+
     def take(self, seen: Seen) -> None:
         """Take in one event; one that was seen before changes nothing."""
         if seen.sequence <= self.last_sequence:
@@ -103,10 +111,14 @@ class Progress:
         step = self._step(str(data.get("step", "")))
         step.attempt = int(data.get("attempt", step.attempt))
         step.reason = data.get("reason", step.reason)
+        step.target = data.get("target") or step.target
         if seen.what == "overdue":
             step.overdue = True
             return
         step.state = STEP_STATE.get(seen.what, seen.what)
+        step.waits_for = ""
+        if seen.what == "queued":
+            step.queued_at = seen.at
         step.retry_at = float(data.get("retry_at", 0))
         step.failure = data.get("failure") or (step.failure if step.state == "failed" else {})
         if seen.what == "started":

@@ -11,8 +11,8 @@ from penstock.errors import NotFound, PenstockError
 from penstock.ids import did_you_mean
 from penstock.sdk.events import Seen
 from penstock.sdk.names import name_from
-from penstock.sdk.progress import Progress
-from penstock.sdk.wording import event_line
+from penstock.sdk.progress import Progress, StepProgress
+from penstock.sdk.wording import event_line, waiting_line
 
 if TYPE_CHECKING:
     from penstock.sdk.client import Client
@@ -117,7 +117,10 @@ class Run:
             print(event_line(seen, progress), flush=True)  # noqa: T201 - asked for
 
         view = self._client.wait(
-            self.id, _limit(timeout_seconds), on_event=show if show_output else None
+            self.id,
+            _limit(timeout_seconds),
+            on_event=show if show_output else None,
+            on_waiting=_show_waiting if show_output else None,
         )
         if raise_on_error and view.state != "succeeded":
             raise RunFailed(view)
@@ -277,6 +280,11 @@ class StepRun:
     def _log(self, stream: str) -> str:
         lines = self._client.lines(self.pipeline_run_id, self.name)
         return "".join(f"{line.text}\n" for line in lines if stream in ("", line.stream))
+
+
+def _show_waiting(step: StepProgress) -> None:
+    if step.waits_for:
+        print(waiting_line(step, len(step.name)), flush=True)  # noqa: T201 - asked for
 
 
 def _limit(timeout_seconds: float | None) -> float | None:

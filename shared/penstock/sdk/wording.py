@@ -1,6 +1,5 @@
 """Words for people: durations, sizes, moments and events as one line each, safe for a terminal. Pure."""
 
-import json
 import re
 import unicodedata
 from datetime import datetime
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penstock.sdk.events import Seen
-    from penstock.sdk.progress import Progress
+    from penstock.sdk.progress import Progress, StepProgress
 
 NAME_WIDTH_MAX = 32
 
@@ -72,6 +71,8 @@ def number(value: object) -> str:
         return f"{value:.6g}"
     if isinstance(value, str):
         return clean(value)
+    import json  # only rare values need it, and every `--help` imports this module
+
     shown = json.dumps(value, default=str, ensure_ascii=False)
     return shown if len(shown) <= 60 else shown[:57] + "..."  # noqa: PLR2004
 
@@ -98,10 +99,21 @@ def event_line(seen: "Seen", progress: "Progress | None" = None) -> str:
         words.append(f"{data.get('run', '')!s:<15}")
         words.append(f"{clean(name):<12}")
     else:
-        width = min(NAME_WIDTH_MAX, max([len("run"), *map(len, progress.steps)]))
+        width = name_width(progress)
         words.append(f"{clean(name):<{width}}")
     words += [f"{seen.what:<9}", clean(_detail(seen))]
     return "  ".join(words).rstrip()
+
+
+def name_width(progress: "Progress") -> int:
+    """Return how wide the column of steps' names is in a run's lines."""
+    return min(NAME_WIDTH_MAX, max([len("run"), *map(len, progress.steps)]))
+
+
+def waiting_line(step: "StepProgress", width: int) -> str:
+    """Return why a queued step waits, as a line among `event_line`s with names of this width."""
+    now = datetime.now().astimezone().strftime("%H:%M:%S")
+    return f"{now}  {clean(step.name):<{width}}  {'waiting':<9}  {clean(step.waits_for)}"
 
 
 def _detail(seen: "Seen") -> str:
