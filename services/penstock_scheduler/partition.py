@@ -307,6 +307,7 @@ class Term:
                     )
                 )
             anchor(self.state, sequence)
+            await asyncio.sleep(0)  # a long log must not cost the other partitions their pins
         self.uncompacted = bool(commits)
         if commits:
             tools.log.info(
