@@ -9,77 +9,38 @@ Whatever happens, `run` ends with exactly one result, unless the attempt is give
 
 import asyncio
 import contextlib
-import errno
-import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
-from structlog.typing import FilteringBoundLogger
+import msgspec
 
-from penstock.bus import Bus
-from penstock.clock import Clock
-from penstock.contracts.artifacts import Manifest, TreeRef
-from penstock.contracts.subjects import Subjects
+from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.work import (
     AttemptFailed,
     AttemptSucceeded,
     Failure,
     StopAttempt,
-    WorkInput,
     WorkItem,
 )
 from penstock.errors import PenstockError, Transient
-from penstock.trees.client import TreeClient
-from penstock.trees.scan import scanned_file
-from penstock_executor import place as places
-from penstock_executor.archive import gathered
 from penstock_executor.decide import layout, outcome
-from penstock_executor.decide.command import substituted, text_of
-from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, variables
 from penstock_executor.logs import Logs, Tap
-from penstock_executor.process import Command, Launcher, Running, out_of_memory_kills
+from penstock_executor.place import kill_marked
+from penstock_executor.preparing import Stamps, command_of, fetched, input_failure, input_stamps
+from penstock_executor.process import Command, Running, out_of_memory_kills
 from penstock_executor.step_socket import StepSocket
+from penstock_executor.storing import archived, disk_full, stored_outputs
+from penstock_executor.workshop import Failed, Patience, Workshop
 
-PATIENCE_S = 600.0
-"""How long the store may be away before an attempt fails with E_STORE."""
 CLOSING_PATIENCE_S = 10.0
 """How long archive and live log may take when the attempt was stopped."""
-RETRY_S = 1.0
-TELL_EVERY_S = 60.0
-SHOWN_MAX = 5
+NAMES_SHOWN_MAX = 20
 
 Result = AttemptSucceeded | AttemptFailed
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What all attempts of an executor share."""
-
-    executor: str
-    bus: Bus
-    names: Subjects
-    trees: TreeClient
-    launcher: Launcher
-    attempts: places.Attempts
-    clock: Clock
-    log: FilteringBoundLogger
-    shell: str
-    python_folder: str
 
 
 class GivenBack(Exception):
     """The executor ends: somebody else will run this attempt."""
-
-
-class Failed(Exception):
-    """Carries a failure to where the result is made."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class Attempt:
@@ -98,8 +59,8 @@ class Attempt:
         self._running: Running | None = None
         self._working: asyncio.Task[dict[str, TreeRef]] | None = None
         self._closing: asyncio.Task[Result] | None = None
-        self._manifests: dict[str, Manifest] = {}
-        self._stamps: dict[str, tuple[int, int, int]] = {}
+        self._stamps: Stamps = {}
+        self._patience = Patience(workshop.clock, self._tell)
         self._name = layout.attempt_name(item.run, item.step, item.attempt, delivery)
         self._place = layout.Place("")
         self._logs: Logs | None = None
@@ -109,6 +70,7 @@ class Attempt:
         """End it soon, because `order` says so. The first order counts."""
         if self._stop is None and not self._given_back:
             self._stop = outcome.Stop(order.reason, self.phase, limit_s)
+            self._patience.limit_s = CLOSING_PATIENCE_S
             self._interrupt(order.grace_s)
 
     def give_back(self) -> None:
@@ -137,7 +99,7 @@ class Attempt:
         except PenstockError as error:
             failure = outcome.error_failure(error, self._where)
         except OSError as error:
-            code = "E_DISK" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "E_INTERNAL"
+            code = "E_DISK" if disk_full(error) else "E_INTERNAL"
             failure = Failure(code=code, message=str(error), where=self._where)
         except Exception as error:
             self._log.exception("an attempt failed in our own code")
@@ -168,7 +130,7 @@ class Attempt:
             with contextlib.suppress(PenstockError):
                 await self._running.ended
             if self._running.ended.exception() is not None:  # its keeper was killed: no one reaped
-                await asyncio.to_thread(places.kill_marked, [self._place.root])
+                await asyncio.to_thread(kill_marked, [self._place.root])
         if self._socket is not None:
             self._socket.close()
         if self._logs is not None:
@@ -177,72 +139,57 @@ class Attempt:
 
     # -- the three phases ------------------------------------------------------------------------
     async def _work(self, on_start: Callable[[], Awaitable[None]]) -> dict[str, TreeRef]:
-        item = self.item
+        item, shop, patience = self.item, self._shop, self._patience
         layout.checked_item(item)
-        self._place = await self._patiently(self._made, "folder of the attempt", disk=True)
+        self._place = await patience.wait(self._made, "folder of the attempt", disk=True)
         self._logs = Logs(
-            self._shop.bus,
-            self._shop.names,
+            shop.bus,
+            shop.names,
             self._log,
-            self._shop.clock,
+            shop.clock,
             folder=Path(self._place.log),
             run=item.run,
             step=item.step,
             attempt=item.attempt,
             delivery=self.delivery,
         )
-        bindings = await self._fetched()
-        command = self._command(bindings)
+        data = await fetched(shop, item, self._place, patience)
+        if not shop.launcher.namespace:  # in one, inputs are mounted read-only
+            self._stamps = await asyncio.to_thread(input_stamps, data.manifests)
+        self._socket = StepSocket(
+            Path(self._place.root), Path(self._place.images), shop.clock, self._logs.take_metric
+        )
+        command = command_of(
+            shop,
+            item,
+            self._place,
+            data.bindings,
+            socket=self._socket.path,
+            note=self._logs.note,
+        )
         await on_start()
         self.phase = "running"
-        ended = await self._ended(command)
+        ended = await self._ended(command, self._logs)
         if self._stop is not None or self._given_back:
             raise asyncio.CancelledError
         self.phase = "storing outputs"
         failure = outcome.ended_failure(ended, self._where)
-        if failure is None:
-            failure = await self._changed_input()
+        if failure is None and self._stamps:
+            stamps = await asyncio.to_thread(input_stamps, data.manifests)
+            failure = input_failure(self._stamps, stamps, item, self._place)
         if failure is not None:
             raise Failed(failure)
-        return await self._stored()
+        return await stored_outputs(shop, item, self._place, patience)
 
-    async def _fetched(self) -> Bindings:
-        """Fetch snapshot and inputs, at the same time; return what inputs and outputs became."""
-        item, place = self.item, self._place
-        code = Path(place.code)
-        data = {name: given for name, given in item.inputs.items() if given.artifact}
-        fetches = [
-            self._fetch(given.artifact, Path(place.input(name)), f"input {name}", read_only=True)
-            for name, given in data.items()
-        ]
-        if item.code:
-            fetches.append(self._fetch(item.code, code, "code", read_only=False))
-        else:
-            os.mkdir(code)  # noqa: PTH102 - quick enough for the loop
-        await _together(fetches)
-        for name in ("outputs", "logs"):
-            with contextlib.suppress(FileExistsError):  # a file of that name is the author's choice
-                os.mkdir(f"{code}/{name}")  # noqa: PTH102 - quick enough for the loop
-        if not self._shop.launcher.namespace:
-            self._stamps = await asyncio.to_thread(self._input_stamps)
-        inputs = {
-            name: text
-            for name, given in item.inputs.items()
-            if (text := self._input_text(name, given)) is not None
-        }
-        outputs = {name: place.output(name, output) for name, output in item.outputs.items()}
-        return Bindings(inputs=inputs, outputs=outputs)
+    async def _made(self) -> layout.Place:
+        return self._shop.attempts.make(self._name, self.item.outputs)
 
-    async def _ended(self, command: Command) -> outcome.Ended:
+    async def _ended(self, command: Command, logs: Logs) -> outcome.Ended:
         """Run the command and return how it ended, when nothing of it is left."""
-        assert self._logs is not None  # noqa: S101 - made in _work
         kills = out_of_memory_kills()
         began = self._shop.clock.monotonic()
         running = self._running = self._shop.launcher.start(command)
-        taps = (
-            Tap(running.stdout, self._logs.take_stdout),
-            Tap(running.stderr, self._logs.take_stderr),
-        )
+        taps = (Tap(running.stdout, logs.take_stdout), Tap(running.stderr, logs.take_stderr))
         limit_s = self.item.timeout_s
         order = StopAttempt(
             run=self.item.run, step=self.item.step, attempt=self.item.attempt, reason="timeout"
@@ -268,21 +215,6 @@ class Attempt:
             out_of_memory=out_of_memory_kills() > kills,
         )
 
-    async def _stored(self) -> dict[str, TreeRef]:
-        """Store every declared output and return the committed trees."""
-        item, place = self.item, self._place
-        for name, output in item.outputs.items():
-            problem = places.output_problem(place, name, output)
-            if problem is not None:
-                code, message = problem
-                raise Failed(
-                    Failure(code=code, message=message, where=f"{item.step}.outputs.{name}")
-                )
-        owner = f"run/{item.run}/{item.step}/{item.attempt}"
-        stored = sorted(item.outputs)
-        trees = await _together([self._store(name, owner) for name in stored])
-        return dict(zip(stored, trees, strict=True))
-
     # -- closing ---------------------------------------------------------------------------------
     async def _result(self, outputs: dict[str, TreeRef], failure: Failure | None) -> Result:
         item, logs = self.item, self._logs
@@ -300,7 +232,7 @@ class Attempt:
             logs.finish()
             tail = outcome.log_tail(logs.stdout.last, logs.stderr.last)
             archive = await self._archived(logs)
-            await logs.publish_rest(self._patience_s())
+            await logs.publish_rest(self._patience.limit_s)
         if failure is None:
             return AttemptSucceeded(
                 run=item.run,
@@ -327,26 +259,9 @@ class Attempt:
         )
 
     async def _archived(self, logs: Logs) -> TreeRef | None:
-        """Store what the step wrote and logged; None when there is nothing, or no way to store it."""
-        place, folder = self._place, Path(self._place.log)
-        left_out = await asyncio.to_thread(gathered, place)
-        if left_out:
-            logs.note(f"left out of the archive, no files: {', '.join(left_out[:SHOWN_MAX])}")
-        if not os.listdir(folder):  # noqa: PTH208 - quick enough for the loop
-            return None
-        owner = f"run/{self.item.run}/{self.item.step}/{self.item.attempt}"
-
-        async def archive() -> TreeRef:
-            return await self._shop.trees.put_folder(folder, owner)
-
         try:
-            try:
-                return await self._patiently(archive, "archive of logs")
-            except (OSError, Transient):  # a full disk: what only the step needed can go
-                for room in (place.code, place.temporary, place.site, place.inputs):
-                    await asyncio.to_thread(places.remove, Path(room))
-                return await self._patiently(archive, "archive of logs")
-        except (OSError, PenstockError) as error:
+            return await archived(self._shop, self.item, self._place, self._patience, logs.note)
+        except (OSError, PenstockError) as error:  # a result without logs is better than none
             self._log.warning("logs were not archived", error=str(error))
             return None
 
@@ -354,13 +269,10 @@ class Attempt:
         message = f"{type(error).__name__}: {error}"
         return Failure(code="E_INTERNAL", message=message, where=self._where)
 
-    def _patience_s(self) -> float:
-        return CLOSING_PATIENCE_S if self._stop else PATIENCE_S
-
     @staticmethod
     def _note_losses(logs: Logs, socket: StepSocket, rest: list[str]) -> None:
         if rest:
-            names = ", ".join(rest[:20])
+            names = ", ".join(rest[:NAMES_SHOWN_MAX])
             logs.note(
                 f"only in the archive's metrics.jsonl, too large for the run's summary: {names}"
             )
@@ -369,7 +281,6 @@ class Attempt:
         if socket.refused:
             logs.note(f"{socket.refused:,} lines on the step's socket were no points")
 
-    # -- pieces ----------------------------------------------------------------------------------
     def _interrupt(self, grace_s: float) -> None:
         if self._running is not None and not self._running.ended.done():
             if self._given_back:
@@ -382,152 +293,11 @@ class Attempt:
         elif self._given_back:
             self._closing.cancel()
 
-    async def _fetch(self, digest: str, into: Path, what: str, *, read_only: bool) -> None:
-        async def fetch() -> Manifest:
-            await asyncio.to_thread(places.remove, into)  # of an earlier try
-            return await self._shop.trees.fetch(digest, into, read_only=read_only)
-
-        try:
-            manifest = await self._patiently(fetch, what)
-        except PenstockError as error:
-            code = outcome.input_code(error, "E_CODE" if what == "code" else "E_INPUT")
-            where = f"{self.item.step}: {what}"
-            raise Failed(outcome.error_failure(error, where, code)) from error
-        self._manifests[str(into)] = manifest
-
-    async def _store(self, name: str, owner: str) -> TreeRef:
-        output = self.item.outputs[name]
-        path = Path(self._place.output(name, output))
-
-        async def store() -> TreeRef:
-            if layout.is_file(output):
-                scan = await asyncio.to_thread(
-                    lambda: scanned_file(path, path.name, purpose="output")
-                )
-                return await self._shop.trees.put(scan, owner, give=True)
-            return await self._shop.trees.put_folder(path, owner, give=True)
-
-        try:
-            return await self._patiently(store, f"output {name}")
-        except PenstockError as error:
-            where = f"{self.item.step}.outputs.{name}"
-            code = outcome.input_code(error, error.code)
-            raise Failed(outcome.error_failure(error, where, code)) from error
-
-    async def _made(self) -> layout.Place:
-        return self._shop.attempts.make(self._name, self.item.outputs)
-
-    async def _patiently(
-        self, work: Callable[[], Awaitable[T]], what: str, *, disk: bool = False
-    ) -> T:
-        """Return what `work` returns, trying again while the store or its service is away.
-
-        `disk`: also while the disk is full. Failing at once would empty the queue into failures.
-        """
-        clock = self._shop.clock
-        began = clock.monotonic()
-        told = -TELL_EVERY_S
-        while True:
-            try:
-                return await work()
-            except Transient as error:
-                waited_s = clock.monotonic() - began
-                hopeless = error.code == "E_DISK" and not disk
-                if hopeless or waited_s + RETRY_S > self._patience_s():
-                    raise
-                if waited_s - told >= TELL_EVERY_S:
-                    told = waited_s
-                    self._log.warning("waiting", what=what, code=error.code, error=error.message)
-                    if self._logs is not None:
-                        self._logs.note(f"{what}: waiting for the store: {error.message}")
-                await asyncio.sleep(RETRY_S)
-
-    def _input_text(self, name: str, given: WorkInput) -> str | None:
-        if not given.artifact:
-            return None if given.value is None else text_of(given.value)
-        folder = self._place.input(name)
-        files = tuple(e.path for e in self._manifests[folder].entries if e.digest)
-        return layout.input_path(folder, given.type, files)
-
-    def _command(self, bindings: Bindings) -> Command:
-        assert self._logs is not None  # noqa: S101 - made in _work
-        item, place, shop = self.item, self._place, self._shop
-        self._socket = StepSocket(
-            Path(place.root), Path(place.images), shop.clock, self._logs.take_metric
-        )
-        where = f"{item.step}.command"
-        text = substituted(item.command, bindings.inputs, bindings.outputs, where)
-        declared = {
-            name: substituted(value, bindings.inputs, bindings.outputs, f"{item.step}.{name}")
-            for name, value in item.environment_variables.items()
-        }
-        environment, left_out = variables(
-            item,
-            place,
-            bindings,
-            declared=declared,
-            environ=os.environ,
-            python_folder=shop.python_folder,
-            socket=str(self._socket.path),
-        )
-        if left_out:
-            self._logs.note(f"too long for the kernel, so left out: {', '.join(left_out)}")
-        if "\x00" in text or any("\x00" in n + v for n, v in environment.items()):
-            message = "a NUL character in the command, or in a variable"
-            raise Failed(Failure(code="E_COMMAND", message=message, where=where))
-        arguments = [shop.shell, "-c", text]
-        if len(text.encode()) > VARIABLE_BYTES_MAX:  # exec refuses so long an argument
-            script = Path(place.root, "command.sh")
-            script.write_text(text, encoding="utf-8")
-            arguments = [shop.shell, str(script)]
-        return Command(
-            arguments=arguments,
-            folder=place.code,
-            environment=environment,
-            read_only=[place.inputs],
-        )
-
-    def _input_stamps(self) -> dict[str, tuple[int, int, int]]:
-        """Return how the files of all inputs look; a missing one is left out."""
-        stamps = {}
-        for folder, manifest in self._manifests.items():
-            if folder == self._place.code:
-                continue
-            for entry in manifest.entries:
-                with contextlib.suppress(OSError):
-                    status = os.lstat(f"{folder}/{entry.path}")
-                    if entry.digest:
-                        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
-                        stamps[f"{folder}/{entry.path}"] = stamp
-        return stamps
-
-    async def _changed_input(self) -> Failure | None:
-        """Return a failure if the step changed an input; in a namespace it cannot (read-only mount)."""
-        if not self._stamps:
-            return None
-        now = await asyncio.to_thread(self._input_stamps)
-        changed = [path for path, stamp in self._stamps.items() if now.get(path) != stamp]
-        if not changed:
-            return None
-        shown = changed[0].removeprefix(self._place.inputs + "/")
-        return Failure(
-            code="E_INPUT_CHANGED",
-            message=f"the step changed {len(changed)} files of its inputs, first {shown}",
-            where=self.item.step,
-            hint="inputs are read-only: copy a file before changing it",
-        )
-
-
-async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return all results in order; the first failure ends the others and is raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+    def _tell(self, what: str, error: Transient) -> None:
+        self._log.warning("waiting", what=what, code=error.code, error=error.message)
+        if self._logs is not None:
+            away = "disk space" if error.code == "E_DISK" else "the store"
+            self._logs.note(f"{what}: waiting for {away}: {error.message}")
 
 
 def failed(
@@ -549,15 +319,7 @@ def failed(
         attempt=item.attempt,
         executor=executor,
         delivery=delivery,
-        failure=Failure(
-            code=failure.code,
-            message=failure.message,
-            where=failure.where,
-            hint=failure.hint,
-            exit_code=failure.exit_code,
-            signal=failure.signal,
-            log_tail=tail,
-        ),
+        failure=msgspec.structs.replace(failure, log_tail=tail),
         logs=logs,
         metrics=metrics or {},
         tags=tags or {},

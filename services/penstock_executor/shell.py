@@ -28,10 +28,11 @@ from penstock.errors import Corrupt, PenstockError, Transient
 from penstock.ids import is_name, is_run_id
 from penstock.runtime.service import Context
 from penstock.trees.client import TreeClient
-from penstock_executor.attempt import Attempt, GivenBack, Workshop, failed
+from penstock_executor.attempt import Attempt, GivenBack, failed
 from penstock_executor.place import Attempts, python_folder
 from penstock_executor.process import Launcher, shell
 from penstock_executor.settings import Settings, data_folder, slots_of, target_names
+from penstock_executor.workshop import Workshop
 
 HEARTBEAT_S = WORK_ACK_WAIT_S / 3
 REPORT_S = 600.0
@@ -101,7 +102,7 @@ class Executor:
     async def _on_delivery(self, delivery: Delivery) -> None:
         stored = delivery.message
         try:
-            item = decoded(stored.data, WorkItem)
+            item = checked(decoded(stored.data, WorkItem), stored.subject)
         except Corrupt as error:
             await self._set_aside(delivery, error)
             return
@@ -304,6 +305,25 @@ def item_of(subject: str) -> WorkItem | None:
     if not (is_run_id(run) and is_name(step) and attempt.isdigit()):
         return None
     return WorkItem(run=run, step=step, attempt=int(attempt), pipeline="-", target=target)
+
+
+def checked(item: WorkItem, subject: str) -> WorkItem:
+    """Return an item that is what its subject says: reports and folders are named after it.
+
+    Raises:
+        Corrupt: it is not.
+    """
+    named = item_of(subject)
+    if named is None or (item.run, item.step, item.attempt) != (
+        named.run,
+        named.step,
+        named.attempt,
+    ):
+        raise Corrupt(
+            f"an item of {item.run[:40]!r}, {item.step[:80]!r}, attempt {item.attempt}",
+            where=subject,
+        )
+    return item
 
 
 async def work(context: Context[Settings]) -> None:

@@ -97,12 +97,16 @@ class Attempts:
 
     async def give_item(self, item: WorkItem) -> Given:
         """Put an attempt into the work queue."""
-        given = Given(item, time.monotonic())
-        self._given[item.run, item.step, item.attempt] = given
+        given = self.expect(item)
         subject = self.names.work(item.target, item.run, item.step, item.attempt)
         await self.bus.append(
             subject, encoded(item), message_id=f"{item.run}.{item.step}.{item.attempt}"
         )
+        return given
+
+    def expect(self, item: WorkItem) -> Given:
+        """Listen for reports of an attempt that somebody else gives."""
+        given = self._given[item.run, item.step, item.attempt] = Given(item, time.monotonic())
         return given
 
     async def stop(self, given: Given, **fields: Any) -> None:

@@ -1,0 +1,94 @@
+"""What all attempts of an executor share, and how one waits for what is away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from penstock.bus import Bus
+from penstock.clock import Clock
+from penstock.contracts.subjects import Subjects
+from penstock.contracts.work import Failure
+from penstock.errors import Transient
+from penstock.trees.client import TreeClient
+from penstock_executor.place import Attempts
+from penstock_executor.process import Launcher
+
+PATIENCE_S = 600.0
+"""How long the store may be away before an attempt fails with E_STORE."""
+RETRY_S = 1.0
+TELL_EVERY_S = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What all attempts of an executor share."""
+
+    executor: str
+    bus: Bus
+    names: Subjects
+    trees: TreeClient
+    launcher: Launcher
+    attempts: Attempts
+    clock: Clock
+    log: FilteringBoundLogger
+    shell: str
+    python_folder: str
+
+
+class Failed(Exception):
+    """Carries a failure to where the result is made."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Patience:
+    """Tries again while the store, the artifact service or the disk is not there."""
+
+    def __init__(self, clock: Clock, tell: Callable[[str, Transient], None]) -> None:
+        self.limit_s = PATIENCE_S
+        """May be cut short while somebody waits."""
+        self._clock = clock
+        self._tell = tell
+
+    async def wait(self, work: Callable[[], Awaitable[T]], what: str, *, disk: bool = False) -> T:
+        """Return what `work` returns, trying again for up to `limit_s`, and telling so.
+
+        `disk`: also while the disk is full. Before user code runs, waiting is better than to empty the
+        queue into failures; afterwards the step itself may be what fills it.
+
+        Raises:
+            Transient: the last one, after that.
+        """
+        began = self._clock.monotonic()
+        told = -TELL_EVERY_S
+        while True:
+            try:
+                return await work()
+            except Transient as error:
+                waited_s = self._clock.monotonic() - began
+                hopeless = error.code == "E_DISK" and not disk
+                if hopeless or waited_s + RETRY_S > self.limit_s:
+                    raise
+                if waited_s - told >= TELL_EVERY_S:
+                    told = waited_s
+                    self._tell(what, error)
+                await asyncio.sleep(RETRY_S)
+
+
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return all results in order; the first failure ends the others and is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
