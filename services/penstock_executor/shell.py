@@ -100,6 +100,12 @@ class Executor:
 
     # -- taking in -------------------------------------------------------------------------------
     async def _on_delivery(self, delivery: Delivery) -> None:
+        try:
+            await self._take_in(delivery)
+        finally:  # whatever became of it; and after what came together with it
+            asyncio.get_running_loop().call_soon(self._allow)
+
+    async def _take_in(self, delivery: Delivery) -> None:
         stored = delivery.message
         try:
             item = checked(decoded(stored.data, WorkItem), stored.subject)
@@ -123,7 +129,6 @@ class Executor:
         self._loans[key] = loan
         loan.task = asyncio.create_task(self._run(key, loan))
         loan.task.add_done_callback(self._end_with)
-        asyncio.get_running_loop().call_soon(self._allow)  # after what came together with it
 
     async def _on_stop(self, message: Received) -> None:
         try:

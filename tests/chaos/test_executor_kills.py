@@ -155,6 +155,20 @@ async def test_two_executors_on_one_folder_leave_each_others_attempts_alone(
     assert await attempts.files(result.outputs["o"].digest) == {"o": b"ok"}
 
 
+async def test_an_executor_of_two_targets_takes_work_of_both_within_its_slots(
+    fleet: Fleet, attempts: Attempts, tmp_path: Path
+) -> None:
+    start(fleet, "auto", targets="cpu,gpu")
+    lock = tmp_path / "lock"
+    command = f"mkdir {lock} && sleep 0.2 && rmdir {lock}"  # two at a time would fail
+    given = [
+        await attempts.give(command, step=f"s{number}", target=("cpu", "gpu")[number % 2])
+        for number in range(6)
+    ]
+    for one in given:
+        await one.success()
+
+
 async def test_a_drained_executor_gives_back_what_it_cannot_finish(
     fleet: Fleet, attempts: Attempts, tmp_path: Path
 ) -> None:
