@@ -53,6 +53,40 @@ class CoreCases:
         await rig.wait(heard.count(1))
         assert heard.items == [Received(subject, b"\x00\xff", headers, "somewhere.else")]
 
+    async def test_a_reply_address_that_would_lend_our_rights_never_arrives(self, rig: Rig) -> None:
+        bus, workspace = await rig.connect(), rig.names.workspace
+        heard: Heard[Received] = Heard()
+
+        async def hear(message: Received) -> None:
+            heard.add(message)
+
+        subject = rig.names.query("pipeline.list")
+        await bus.subscribe(subject, hear)
+        lent = (f"$JS.API.STREAM.DELETE.{workspace}-events", f"{workspace}.runlog.3", "$SYS.x")
+        for reply in (*lent, "_INBOX.x"):
+            await bus.publish(subject, b"{}", reply=reply)
+        await rig.wait(heard.count(4))
+        assert [message.reply for message in heard.items] == ["", "", "", "_INBOX.x"]
+
+    async def test_a_service_is_not_asked_about_itself_into_its_own_workspace(
+        self, rig: Rig
+    ) -> None:
+        bus = await rig.connect()
+        heard: Heard[Received] = Heard()
+
+        async def hear(message: Received) -> None:
+            heard.add(message)
+
+        log = f"{rig.names.workspace}.runlog.3"
+        service = await bus.serve("lender", {rig.names.query("runs"): hear})
+        await bus.subscribe(log, hear)
+        await bus.subscribe("elsewhere", hear)
+        await bus.publish("$SRV.PING", b"", reply=log)
+        await bus.publish("$SRV.PING", b"", reply="elsewhere")
+        await rig.wait(heard.count(1))
+        assert {message.subject for message in heard.items} == {"elsewhere"}
+        await service.close()
+
     async def test_a_handler_gets_messages_one_after_the_other_and_survives_its_errors(
         self, rig: Rig
     ) -> None:

@@ -118,10 +118,6 @@ class Callers:
     async def _heard(self, message: Received) -> None:
         if not message.reply:
             return
-        if self._is_ours(message.reply):
-            # Our permissions are wider than a caller's: we do not publish where it could not.
-            self.log.warning("reply address refused", code="E_REPLY", reply=message.reply[:200])
-            return
         if self.waiting >= WAITING_MAX:
             self.log.warning("too many callers wait", waiting=self.waiting)
             return
@@ -135,9 +131,6 @@ class Callers:
             self._spawn(self._listen(key, line))
         self.waiting += 1
         self.idle.clear()
-
-    def _is_ours(self, reply: str) -> bool:
-        return reply.startswith(("$", f"{self.names.workspace}."))
 
     async def _listen(self, key: str, line: Line) -> None:
         """Let other planners reach this line."""

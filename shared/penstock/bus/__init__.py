@@ -30,7 +30,10 @@ MESSAGE_ID = "Nats-Msg-Id"
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message of core NATS. `reply` is where an answer goes, or empty."""
+    """A message of core NATS. `reply` is where an answer goes, or empty.
+
+    An address in the bus's own API or in the workspace itself never arrives here, see E_REPLY.
+    """
 
     subject: str
     data: bytes

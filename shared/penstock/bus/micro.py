@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.bus import Headers, OnMessage, Received, Subscription
+from penstock.bus._replies import answerable
 from penstock.errors import PenstockError
 
 log = logging.getLogger("penstock.bus")
@@ -75,6 +76,7 @@ class Service:
             Endpoint(_endpoint_name(subject), subject, queue or "q", handler)
             for subject, handler in endpoints.items()
         ]
+        self.roots = {subject.partition(".")[0] for subject in endpoints}
         self._free = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Subscription] = []
@@ -156,8 +158,9 @@ class Service:
 
     def _discovery(self, answer: Callable[[], dict[str, Any]]) -> OnMessage:
         async def receive(message: Received) -> None:
-            if message.reply:
-                await self.line.send(message.reply, msgspec.json.encode(answer()))
+            reply = answerable(message.subject, message.reply, *self.roots)
+            if reply:
+                await self.line.send(reply, msgspec.json.encode(answer()))
 
         return receive
 

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _inbound: msgspec.json.Decoder[Inbound] = msgspec.json.Decoder(Inbound)
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _AT = re.compile(r"^(.*?)(?: - at `(\$.*)`)?$", re.DOTALL)
 
 
@@ -39,7 +40,7 @@ def inbound(data: bytes) -> Inbound:
     """
     try:
         return _inbound.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Corrupt(str(error), where="inbox") from error
 
 
@@ -54,7 +55,7 @@ def decoded(data: bytes, kind: type[T]) -> T:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         return decoder.decode(data)  # type: ignore[no-any-return]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Corrupt(str(error), where=getattr(kind, "__name__", str(kind))) from error
 
 
@@ -125,6 +126,17 @@ def checked_json(data: bytes, where: str) -> None:
         ) from error
     except ValueError as error:  # an integer of more digits than Python converts
         raise Invalid(str(error), code="E_NUMBER", where=where) from error
+    _check_surrogates(data, where)
+
+
+def _check_surrogates(data: bytes, where: str) -> None:
+    r"""Refuse half a character, such as "\ud800" alone: json takes it, msgspec does not."""
+    if _SURROGATE.search(data) is None:
+        return
+    try:
+        msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"half a character: {error}", code="E_DECODE", where=where) from error
 
 
 def nesting_of(data: bytes) -> int:

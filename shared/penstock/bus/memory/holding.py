@@ -1,12 +1,14 @@
 """What a connection in memory holds: deliveries on loan, running pull loops, subscriptions."""
 
 import asyncio
+import dataclasses
 import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
 from penstock.bus import ConsumerSpec, OnDelivery, OnElected, OnMessage, Received, Stored
 from penstock.bus._endings import ended
+from penstock.bus._replies import answerable
 from penstock.bus.memory.consumer import Consumer
 from penstock.bus.memory.server import Interest
 
@@ -172,7 +174,8 @@ class MemorySubscription:
         await ended(self.worker)
 
     def _take(self, message: Received) -> None:
-        self.waiting.append(message)
+        reply = answerable(message.subject, message.reply)
+        self.waiting.append(dataclasses.replace(message, reply=reply))
         self.arrived.set()
 
     async def _work(self) -> None:

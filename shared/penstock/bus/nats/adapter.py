@@ -21,6 +21,7 @@ from penstock.bus import (
     StreamSpec,
 )
 from penstock.bus._endings import ended
+from penstock.bus._replies import answerable
 from penstock.bus.micro import Service
 from penstock.bus.nats import following, requests, streams
 from penstock.bus.nats.connection import Connection, log
@@ -123,8 +124,9 @@ class NatsLine:
 
 
 def received(message: Msg) -> Received:
-    """Return nats-py's message as ours."""
-    return Received(message.subject, message.data, message.headers or {}, message.reply)
+    """Return nats-py's message as ours, without a reply address that must not be answered."""
+    reply = answerable(message.subject, message.reply)
+    return Received(message.subject, message.data, message.headers or {}, reply)
 
 
 class NatsBus:
