@@ -31,11 +31,11 @@ def replaced(text: str) -> str:
         ("echo $HOME $(date) ${x} {{inputs.rate}}", "echo $HOME $(date) ${x} {{inputs.rate}}"),
     ],
 )
-def test_expressions_become_paths_and_values(text: str, expected: str):
+def test_expressions_become_paths_and_values(text: str, expected: str) -> None:
     assert replaced(text) == expected
 
 
-def test_a_value_is_inserted_once_and_never_read_as_an_expression():
+def test_a_value_is_inserted_once_and_never_read_as_an_expression() -> None:
     assert replaced("echo ${{inputs.hostile}}") == "echo $(rm -rf /); ${{inputs.rate}}"
 
 
@@ -50,21 +50,23 @@ def test_a_value_is_inserted_once_and_never_read_as_an_expression():
         ("[[ -f x ]] && train", "[[ -f x ]] && train"),
     ],
 )
-def test_an_optional_group_stays_only_if_all_its_inputs_have_values(text: str, expected: str):
+def test_an_optional_group_stays_only_if_all_its_inputs_have_values(
+    text: str, expected: str
+) -> None:
     assert replaced(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["${{inputs.depth}}", "${{outputs.x}}", "${{parent.inputs.rate}}", "${{}}", "${{rate}}"]
 )
-def test_an_expression_without_a_value_is_refused_by_name(text: str):
+def test_an_expression_without_a_value_is_refused_by_name(text: str) -> None:
     with pytest.raises(Invalid) as caught:
         replaced(f"train {text}")
     assert caught.value.code == "E_COMMAND"
     assert text in caught.value.message
 
 
-def test_a_misspelt_expression_is_answered_with_the_nearest_known_one():
+def test_a_misspelt_expression_is_answered_with_the_nearest_known_one() -> None:
     with pytest.raises(Invalid) as caught:
         replaced("${{inputs.dat}}")
     assert caught.value.hint == "did you mean 'inputs.data'?"
@@ -73,7 +75,7 @@ def test_a_misspelt_expression_is_answered_with_the_nearest_known_one():
 @pytest.mark.parametrize(
     ("value", "text"), [(True, "True"), (1.8, "1.8"), (0.001, "0.001"), (20, "20"), ("on", "on")]
 )
-def test_literals_become_text_as_in_azure_ml(value: str | float | bool, text: str):
+def test_literals_become_text_as_in_azure_ml(value: str | float | bool, text: str) -> None:
     assert text_of(value) == text
 
 
@@ -110,7 +112,7 @@ def seen(
     )
 
 
-def test_a_step_inherits_neither_credentials_nor_anything_unlisted():
+def test_a_step_inherits_neither_credentials_nor_anything_unlisted() -> None:
     environ = {
         "HOME": "/root-of/me",
         "LC_ALL": "C.UTF-8",
@@ -132,13 +134,13 @@ def test_a_step_inherits_neither_credentials_nor_anything_unlisted():
     assert not [name for name, value in found.items() if "secret" in value]
 
 
-def test_python_means_the_executors_own_interpreter():
+def test_python_means_the_executors_own_interpreter() -> None:
     found, _ = seen({"PATH": "/usr/bin"})
     assert found["PATH"] == "/a/site/bin:/venv/bin:/usr/bin"
     assert found["TMPDIR"] == "/a/tmp"
 
 
-def test_a_step_sees_its_names_and_its_data():
+def test_a_step_sees_its_names_and_its_data() -> None:
     found, _ = seen(
         {},
         parameters={"size": 3},
@@ -162,13 +164,13 @@ def test_a_step_sees_its_names_and_its_data():
     assert found["AZURE_ML_OUTPUT_model"] == "/a/out/model"
 
 
-def test_declared_variables_win_and_keep_the_steps_own_packages_importable():
+def test_declared_variables_win_and_keep_the_steps_own_packages_importable() -> None:
     found, _ = seen({}, declared={"PYTHONUNBUFFERED": "0", "PYTHONPATH": "src"})
     assert found["PYTHONUNBUFFERED"] == "0"
     assert found["PYTHONPATH"] == "/a/site:src"
 
 
-def test_a_variable_that_the_kernel_refuses_is_left_out_and_named():
+def test_a_variable_that_the_kernel_refuses_is_left_out_and_named() -> None:
     found, left_out = seen({}, parameters={"text": "x" * 200_000})
     assert left_out == ["PENSTOCK_PARAMETERS"]
     assert "PENSTOCK_PARAMETERS" not in found
@@ -192,7 +194,9 @@ def test_a_variable_that_the_kernel_refuses_is_left_out_and_named():
         ({"environment": "azureml:sklearn-1.5@latest"}, "E_ENVIRONMENT"),
     ],
 )
-def test_a_work_item_whose_names_lead_elsewhere_is_refused(changes: dict[str, object], code: str):
+def test_a_work_item_whose_names_lead_elsewhere_is_refused(
+    changes: dict[str, object], code: str
+) -> None:
     with pytest.raises(Invalid) as caught:
         checked_item(item(**changes))
     assert caught.value.code == code
@@ -209,5 +213,5 @@ def test_a_work_item_whose_names_lead_elsewhere_is_refused(changes: dict[str, ob
 )
 def test_a_file_input_is_its_one_file_with_its_own_name(
     kind: str, files: tuple[str, ...], path: str
-):
+) -> None:
     assert input_path("/in/x", kind, files) == path
