@@ -12,7 +12,7 @@ import socket
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from penstock.bus import Consumption, Delivery, Received
+from penstock.bus import Consumption, Delivery, Received, dead
 from penstock.bus.topology import WORK_ACK_WAIT_S, ensure, work_consumer
 from penstock.contracts.codec import decoded, encoded
 from penstock.contracts.work import (
@@ -145,11 +145,9 @@ class Executor:
         """Keep a message that is no work item under dead.work, and fail the attempt it stood for."""
         stored = delivery.message
         self._log.error("not a work item", subject=stored.subject, error=error.message)
-        headers = {"Penstock-Subject": stored.subject, "Penstock-Reason": str(error)[:500]}
         subject = self._names.dead("work")
-        await self._bus.append(
-            subject, stored.data, headers, message_id=f"work.{stored.sequence}.{stored.at}"
-        )
+        message_id = f"work.{stored.sequence}.{stored.at}"
+        await dead.keep(self._bus, subject, stored, str(error), message_id=message_id)
         item = item_of(stored.subject)
         if item is not None:
             failure = Failure(

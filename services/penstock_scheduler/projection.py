@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from penstock.bus import Appended, Bus, Expect
+from penstock.bus import Appended, Bus, Expect, Stored
 from penstock.bus.buckets import Bucket
 from penstock.contracts import cloudevents
 from penstock.contracts.codec import decoded, encoded
 from penstock.contracts.events import RunEvent
 from penstock.contracts.queries import RUN_STATES_FINAL, RunSummary
 from penstock.contracts.subjects import Subjects
-from penstock.errors import BusUnavailable, Conflict, Invalid
+from penstock.errors import BusUnavailable, Conflict, Corrupt, Invalid
 from penstock_scheduler.effects import Emit
 
 PIPELINED_MAX = 1_000
@@ -139,10 +139,25 @@ async def last_told(bus: Bus, names: Subjects, runs: Sequence[str]) -> dict[str,
     """Return for each run the `seq` of its last stored event, 0 if it has none."""
     filters = [names.run_events(run) for run in runs]
     found = await bus.last_many(names.stream("events"), filters)
-    return {
-        run: decoded(stored.data, Numbered).seq if stored is not None else 0
-        for run, stored in zip(runs, found, strict=True)
-    }
+    told = {}
+    for run, stored in zip(runs, found, strict=True):
+        number = _number(stored) if stored is not None else 0
+        told[run] = await _searched(bus, names, run) if number is None else number
+    return told
+
+
+async def _searched(bus: Bus, names: Subjects, run: str) -> int:
+    """Return the highest `seq` among a run's events, the last of which is not ours."""
+    events: list[Stored] = []
+    await bus.replay(names.stream("events"), [names.run_events(run)], events.append)
+    return max((_number(stored) or 0 for stored in events), default=0)
+
+
+def _number(stored: Stored) -> int | None:
+    try:
+        return decoded(stored.data, Numbered).seq
+    except Corrupt:
+        return None
 
 
 class Summaries:

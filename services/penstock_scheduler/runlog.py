@@ -17,7 +17,7 @@ from penstock_scheduler.tools import PAUSE_S, PAUSE_S_MAX, Tools
 from penstock_scheduler.transitions import Commit, commit_of, messages_of
 
 LIVE = "Penstock-Live"
-"""Header of a commit: how many runs still need an owner."""
+"""Header of every commit: how many runs still need an owner."""
 
 
 class Deposed(Exception):
@@ -42,12 +42,26 @@ class RunLog:
     async def read(self) -> list[tuple[int, Commit]]:
         """Return everything that is in the log, with its sequences.
 
+        What lacks our header no scheduler wrote, of whatever version; it is passed over, loudly.
+
         Raises:
             Corrupt: a newer version wrote it.
         """
         messages: list[Stored] = []
         await self.tools.bus.replay(self.stream, [self.subject], messages.append)
-        commits = [(stored.sequence, commit_of(stored.data)) for stored in messages]
+        foreign = [stored.sequence for stored in messages if LIVE not in stored.headers]
+        if foreign:
+            self.tools.log.error(
+                "passed over in the run log: no scheduler wrote it",
+                partition=self.number,
+                messages=len(foreign),
+                first=foreign[0],
+            )
+        commits = [
+            (stored.sequence, commit_of(stored.data))
+            for stored in messages
+            if LIVE in stored.headers
+        ]
         if commits:
             self.last_sequence, self.last_live = commits[-1][0], commits[-1][1].live
         return commits

@@ -73,7 +73,7 @@ async def _wake(tools: Tools, owners: list[Owner]) -> None:
                 names.stream("runs"), [names.runlog(number) for number in asleep]
             )
             for number, stored in zip(asleep, found, strict=True):
-                if stored is None or stored.headers.get(LIVE, "0") == "0":
+                if stored is None or stored.headers.get(LIVE) == "0":
                     continue
                 # One word per partition and period, however many replicas there are.
                 period = int(tools.clock.now() // WAKE_S)

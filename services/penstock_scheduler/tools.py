@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from penstock.bus import Bus, Delivery
+from penstock.bus import Bus, Delivery, dead
 from penstock.clock import Clock
 from penstock.contracts.subjects import Subjects
 from penstock.errors import BusUnavailable
@@ -51,14 +51,10 @@ class Tools:
         if delivery.deliveries < DELIVERIES_MAX:
             await delivery.nak(AGAIN_S)
             return
-        headers = {
-            "Penstock-Reason": " ".join(reason.split())[:500],
-            "Penstock-Subject": stored.subject,
-        }
         subject = self.names.dead("inbox")
         message_id = f"{stored.subject}.{stored.sequence}"
         await self.patiently(
-            lambda: self.bus.append(subject, stored.data, headers, message_id=message_id)
+            lambda: dead.keep(self.bus, subject, stored, reason, message_id=message_id)
         )
         self.log.error("set aside", subject=stored.subject, reason=reason)
         await delivery.term(reason)

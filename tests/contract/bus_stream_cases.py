@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
-from penstock.bus import Appended, Bus, Expect, Stored, StreamSpec
+from penstock.bus import Appended, Bus, Expect, Stored, StreamSpec, dead
 from penstock.bus.buckets import Bucket, bucket_spec
 from penstock.errors import BusUnavailable, Conflict, Invalid, NotAllowed, PenstockError
 
@@ -31,6 +31,20 @@ class StreamCases:
         assert (stored.subject, stored.data, stored.sequence) == (f"{root}.a", b"1", 1)
         assert stored.headers["h"] == "v"
         assert abs(stored.at - rig.now()) < 60
+
+    async def test_a_dead_letter_that_fills_a_message_is_kept_by_its_beginning(
+        self, rig: Rig
+    ) -> None:
+        bus, root = await made(rig)
+        whole = b"x" * (1024 * 1024 - 10)
+        for number, data in enumerate((b"small", whole)):
+            letter = Stored(f"{root}.a", data, number + 1, 0.0)
+            await dead.keep(bus, f"{root}.dead", letter, "not\r\nours", message_id=str(number))
+        kept: list[Stored] = []
+        await bus.replay(rig.names.stream("s"), [f"{root}.dead"], kept.append)
+        assert [stored.data for stored in kept] == [b"small", whole[: dead.KEPT_BYTES]]
+        assert {stored.headers["Penstock-Reason"] for stored in kept} == {"not ours"}
+        assert kept[1].headers["Penstock-Truncated"] == str(len(whole))
 
     async def test_two_appends_with_one_id_are_one(self, rig: Rig) -> None:
         bus, root = await made(rig)

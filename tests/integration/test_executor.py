@@ -189,6 +189,7 @@ async def test_a_step_that_removes_its_working_directory_still_ends(attempts: At
     [
         b'{"run": 7',
         b"",
+        b"[" * 5_000,
         b'{"type":"work.item.v1","run":"../../x","step":"../x","attempt":1,"pipeline":"p"}',
         b'{"type":"work.item.v1","run":"000000000000000","step":"s","attempt":1,"pipeline":"p"}',
     ],

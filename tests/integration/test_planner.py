@@ -277,6 +277,7 @@ async def test_a_reply_address_of_ours_is_not_published_to(
     for reply in (f"$JS.API.STREAM.PURGE.{stream}", names.request("cancel")):
         body = json.dumps({"spec": {"steps": {}}}).encode()
         await client.publish(names.request("run"), body, reply=reply)
+    await client.flush()
     await until_settled(bus, names)
     assert len(await refused_events(bus, names)) == 2
 

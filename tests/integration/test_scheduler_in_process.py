@@ -1,6 +1,7 @@
 """The scheduler's shell in this process, on the bus in memory: what only an insider can provoke."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -114,6 +115,42 @@ async def test_a_message_that_breaks_a_decision_is_set_aside_and_everything_else
     assert await ended(bus, await submit(bus, "2", PlannedStep(name="a", command="true"))) == (
         "succeeded"
     )
+
+
+@pytest.mark.parametrize("garbage", [b"[" * 5_000, b"x" * (1024 * 1024 - 20)])
+async def test_garbage_however_deep_or_large_is_set_aside_and_everything_else_goes_on(
+    bus: MemoryBus, scheduler: Context[Settings], garbage: bytes
+) -> None:
+    run = await submit(bus, "1", PlannedStep(name="a", command="hang"))
+    subject = NAMES.inbox(run, "planner", "cancel")
+    await bus.append(subject, garbage)
+    dead = await first(bus, "dead", NAMES.dead("inbox"))
+    assert garbage.startswith(dead.data)
+    await bus.append(subject, encoded(CancelRun(run=run, who="me")))
+    assert await ended(bus, run) == "cancelled"
+
+
+async def test_what_an_insider_writes_into_log_and_story_stops_no_run(
+    bus: MemoryBus, scheduler: Context[Settings]
+) -> None:
+    run = await submit(bus, "1", PlannedStep(name="a", command="hang"))
+    await first(bus, "events", f"w.event.p.{run}.step.a.started")
+    number = partition_of(run)
+    await bus.append(NAMES.runlog(number), b"[" * 5_000)
+    await bus.append(NAMES.run_event("p", run, "bogus"), b"\xff")
+    await bus.append(NAMES.own(number), b"")  # now everybody is deposed, and must read all that
+    subject = NAMES.inbox(run, "planner", "cancel")
+    await bus.append(subject, encoded(CancelRun(run=run, who="me")))
+    assert await ended(bus, run) == "cancelled"
+    seqs = []
+    async for stored in bus.stored(NAMES.stream("events"), [NAMES.run_events(run)]):
+        if stored.data == b"\xff":
+            continue
+        event = json.loads(stored.data)
+        seqs.append(event["seq"])
+        if event["what"] == "cancelled" and "step" not in event:
+            break
+    assert seqs == list(range(1, len(seqs) + 1))
 
 
 async def test_the_log_shrinks_to_one_message_that_says_that_nothing_is_live(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from structlog.typing import FilteringBoundLogger
 
-from penstock.bus import Bus, Consumption, Delivery, Stored
+from penstock.bus import Bus, Consumption, Delivery, Stored, dead
 from penstock.bus.topology import requests_consumer
 from penstock.contracts.cloudevents import event_type, headers_of
 from penstock.contracts.codec import encoded, error_body
@@ -190,17 +190,17 @@ class Intake:
         """Copy a request to `dead.requests` with the reason, answer it, and never see it again."""
         message = delivery.message
         headers = {
-            "Penstock-Subject": message.subject,
             "Penstock-Sequence": str(message.sequence),
             "Penstock-Deliveries": str(delivery.deliveries),
             "Penstock-Code": reason.code,
-            "Penstock-Reason": " ".join(str(reason).split())[:1000],
         }
-        await self.bus.append(
+        await dead.keep(
+            self.bus,
             self.names.dead("requests"),
-            message.data,
-            headers,
+            message,
+            str(reason),
             message_id=f"dead.{message.sequence}.{message.at}",
+            headers=headers,
         )
         self.log.error(
             "set aside", request=_kind(message), sequence=message.sequence, reason=str(reason)
