@@ -22,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from penstock.bus import Headers
+from penstock.bus._endings import cancelled
 from penstock.bus.nats.dialing import CONNECT_WAIT_S, RECONNECT_WAIT_S, dialed, discard, parsed
 from penstock.bus.nats.failures import denied, not_allowed, too_large, unknown
 from penstock.bus.nats.listening import Listener
@@ -103,11 +104,7 @@ class Connection:
         self.connected.clear()
         for waiting in self._taken_mail():
             waiting.fail(unknown(waiting.subject, "the connection was closed"))
-        current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(list(self._tasks))
         for listener in list(self.listeners):
             await listener.detach()
         await discard(self.client)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from nats.aio.msg import Msg
 
+from penstock.bus._endings import cancelled
 from penstock.bus.nats.connection import Connection, log
 from penstock.bus.nats.failures import not_allowed
 from penstock.bus.nats.listening import Listener
@@ -96,9 +97,8 @@ class Pull:
         self.closed = True
         if self._found in self.connection.on_found:
             self.connection.on_found.remove(self._found)
-        if self._keeper is not None and self._keeper is not asyncio.current_task():
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
+        if self._keeper is not None:
+            await cancelled([self._keeper])
         if self._listener is not None:
             await self._listener.close()
             self._listener = None
@@ -106,7 +106,8 @@ class Pull:
     # -- flow -----------------------------------------------------------------------------------
     def allow(self, slots: int) -> None:
         """Let `slots` more messages come, and then no more until the next call."""
-        self.credit = max(slots, 0)
+        # What waits here unseen is on loan already.
+        self.credit = max(slots - len(self.buffered), 0)
         if self.outstanding > self.credit:
             self._void = True  # a pull request is taken back by nobody listening to its inbox
         self._attention.set()
