@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 
 def logger(service: str, instance: str, level: str = "info") -> FilteringBoundLogger:
-    """Return the log of one process. Nothing global is configured."""
+    """Return the log of one process. Nothing global is configured; see `adopt` for that."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()
@@ -31,3 +31,26 @@ def logger(service: str, instance: str, level: str = "info") -> FilteringBoundLo
     )
     bound: FilteringBoundLogger = wrapped.bind(service=service, instance=instance)
     return bound
+
+
+def adopt(log: FilteringBoundLogger, *, root: str = "penstock") -> None:
+    """Have what libraries of ours say with `logging`, such as the bus, come out as lines of `log`."""
+    place = logging.getLogger(root)
+    place.handlers[:] = [_Forward(log)]
+    place.setLevel(logging.INFO)
+    place.propagate = False
+
+
+class _Forward(logging.Handler):
+    """Hands records on."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        extra = {"bus": record.__dict__["bus"]} if "bus" in record.__dict__ else {}
+        if record.exc_info:
+            extra["exc_info"] = record.exc_info
+        self.log.log(record.levelno, record.getMessage(), logger=record.name, **extra)

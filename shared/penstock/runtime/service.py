@@ -23,7 +23,7 @@ from penstock.bus.nats import connect
 from penstock.clock import Clock, SystemClock
 from penstock.contracts.subjects import Subjects
 from penstock.errors import PenstockError, Transient
-from penstock.runtime.logs import logger
+from penstock.runtime.logs import adopt, logger
 from penstock.runtime.settings import Common
 from penstock.runtime.stack import READY_FD
 
@@ -71,6 +71,7 @@ def run(service: str, settings: S, body: Callable[[Context[S]], Awaitable[None]]
     """Run a service until it is told to stop; return the exit code."""
     instance = instance_name(service, settings.instance)
     log = logger(service, instance, settings.log_level)
+    adopt(log)
     try:
         asyncio.run(_main(service, instance, settings, body, log))
     except PenstockError as error:
