@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import nats as nats_client
@@ -58,7 +58,7 @@ def expected() -> dict[str, str]:
     return texts
 
 
-async def submitted(url: str, workspace: str, body: dict[str, object]) -> str:
+async def submitted(url: str, workspace: str, body: Mapping[str, object]) -> str:
     """Ask for a run as an outsider does, again and again with one key until there is an answer."""
     client = await nats_client.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
     try:
