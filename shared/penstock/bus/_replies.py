@@ -20,6 +20,6 @@ def answerable(subject: str, reply: str, *roots: str) -> str:
     root = reply.partition(".")[0]
     odd = root.startswith("$") or not reply.isprintable() or any(c in reply for c in "*> ")
     if odd or root == subject.partition(".")[0] or root in roots:
-        log.warning("E_REPLY %s: not answered on %s", subject, reply[:200])
+        log.warning("%s %s: not answered on %s", "E_REPLY", subject, reply[:200])
         return ""
     return reply
