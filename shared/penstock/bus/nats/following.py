@@ -53,6 +53,8 @@ class Reader:
         self.target = 0
         self.begun = after > 0
         self.expected = 1
+        self.missed = 0
+        """What was `expected` when it was first seen to be sent and not here; 0: nothing."""
         self.failure: BaseException | None = None
         self.pull: Pull | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -109,7 +111,7 @@ class Reader:
         body = {"stream_name": self.stream, "config": config}
         verb = f"CONSUMER.CREATE.{self.stream}.{name}"
         info = await api_or_refused(self.connection, verb, body, self.stream)
-        self.expected = 1
+        self.expected, self.missed = 1, 0
         if not self.target:
             self.target = int(state["last_seq"])
         if self.policy == "new" and not self.begun:
@@ -187,12 +189,19 @@ class Reader:
                 await asyncio.sleep(FAILED_PAUSE_S)
 
     async def _look(self, pull: Pull) -> None:
+        """Find out whether we have everything; what was sent and did not come is asked for again."""
         try:
             info = await api(self.connection, f"CONSUMER.INFO.{self.stream}.{pull.consumer}")
         except (PenstockError, Refusal):
             return
-        if not info.get("num_pending", 0) and not pull.buffered:
+        if info.get("num_pending", 0) or pull.buffered:
+            return
+        if int(info["delivered"]["consumer_seq"]) < self.expected:
             await self._caught_up()
+        elif self.missed == self.expected:  # it was on its way at the last look already
+            pull.lost()
+        else:
+            self.missed = self.expected
 
 
 async def follow(

@@ -21,12 +21,16 @@ from penstock.bus.nats.failures import not_allowed
 from penstock.bus.nats.listening import Listener
 from penstock.bus.nats.streams import NANOSECONDS, PRIORITY_GROUP
 from penstock.errors import BusUnavailable, PenstockError
+from penstock.units import MIB
 
 PIN_ID = "Nats-Pin-Id"
 PENDING_MESSAGES = "Nats-Pending-Messages"
 MISSED_HEARTBEATS_MAX = 3
 LOST_PAUSE_S = 0.2
 RENEWAL_EXPIRES_S = 0.1
+REQUEST_BYTES_MAX = 8 * MIB
+"""What one pull request may bring. More than 64 MiB under way, and the server calls us a slow
+consumer and hangs up; whatever one message may hold must be less."""
 LOST_PAUSE_S_MAX = 5.0
 
 
@@ -146,7 +150,11 @@ class Pull:
             await self._request(wanted, self.expires_s, self.heartbeat_s)
 
     async def _request(self, batch: int, expires_s: float, heartbeat_s: float) -> None:
-        body: dict[str, Any] = {"batch": batch, "expires": int(expires_s * NANOSECONDS)}
+        body: dict[str, Any] = {
+            "batch": batch,
+            "expires": int(expires_s * NANOSECONDS),
+            "max_bytes": REQUEST_BYTES_MAX,
+        }
         if heartbeat_s:
             body["idle_heartbeat"] = int(heartbeat_s * NANOSECONDS)
         if self.grouped:
@@ -204,7 +212,10 @@ class Pull:
         self._attention.set()
 
     async def _found(self) -> None:
-        self.void()
+        if self.acknowledged:
+            self.void()
+        else:
+            self.lost()  # what was under way when we were cut off will not come a second time
 
     async def _keep(self) -> None:
         """Ask again whenever something ended, and start anew after silence."""
