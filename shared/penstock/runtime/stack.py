@@ -5,7 +5,7 @@
     <dir>/logs/          one log per service, bounded
     <dir>/bus/           nats.conf (mode 600, holds the password), the port, the streams
     <dir>/store/         the object store of `file:` stacks
-    <dir>/work/          the executor's cache and work directories
+    <dir>/executor/      the executor's cache and attempt directories
 
 A process number alone proves nothing after a crash or a reboot, so a process is known by its number
 and its birth together. Nothing here starts or ends anything.
