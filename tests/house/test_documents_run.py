@@ -4,7 +4,6 @@ A block marked `python` is a program; of one marked `console` every line that be
 command of the shell. A comment `<!-- not run: why -->` on the line before a block excuses it.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -57,14 +56,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     try:
+        # As the documents say it; and `env` prints what a program started by that shell would see.
         told = subprocess.run(
-            [*penstock, "status", "-o", "json"],
+            ["bash", "-euc", 'eval "$(penstock config env)"; env -0'],
             cwd=folder,
             env=environment,
             capture_output=True,
+            text=True,
             check=True,
         )
-        yield folder, {**environment, "PENSTOCK_BUS": json.loads(told.stdout)["bus"]}
+        lines = told.stdout.rstrip("\0").split("\0")
+        yield folder, dict(line.split("=", 1) for line in lines)
     finally:
         subprocess.run([*penstock, "down"], cwd=folder, capture_output=True, check=False)
 

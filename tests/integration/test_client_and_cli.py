@@ -455,3 +455,30 @@ def test_a_step_that_no_executor_serves_says_so_until_one_does(
     finally:
         watching.kill()
         watching.communicate()
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/full", 4, "E_IO"),
+        ("| true", 141, ""),
+    ],
+)
+def test_output_that_goes_nowhere_is_no_crash(
+    shell: Shell, tmp_path: Path, redirected: str, code: int, said: str
+) -> None:
+    # Enough to fill the pipe, so that the writer notices that nobody reads.
+    (tmp_path / "many.yml").write_text(
+        "type: pipeline\njobs:\n" + "".join(f"  s{n}: {{command: echo}}\n" for n in range(2000))
+    )
+    command = f"'{sys.executable}' -m penstock.cli.main plan many.yml {redirected}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=tmp_path, env=shell.environ, capture_output=True, text=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert said in done.stderr

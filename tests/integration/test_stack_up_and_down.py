@@ -55,6 +55,12 @@ def pids(folder: Path) -> dict[str, int]:
     return {service.name: service.pid for service in found.services}
 
 
+def executors_of(folder: Path) -> list[tuple[list[str], int]]:
+    told = status(folder)["executors"]
+    assert isinstance(told, list)
+    return sorted((executor["targets"], executor["slots"]) for executor in told)
+
+
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
@@ -377,21 +383,48 @@ def test_an_executor_of_another_target_joins_the_stack_of_this_folder(folder: Pa
     again = penstock("up", "--detach", "--targets", "gpu", cwd=folder)
     assert again.returncode == 2
     assert "--targets" in again.stderr
-    joining = subprocess.Popen(
+    with subprocess.Popen(
         [*PENSTOCK, "serve", "executor", "--targets", "lab", "--slots", "3"],
         cwd=folder, env=EMPTY, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        assert joining.stderr is not None
-        told = iter(joining.stderr)
-        assert str(folder / stack.FOLDER) in next(told)
-        assert any('"event": "ready"' in line for line in told)
-        executors = status(folder)["executors"]
-        assert isinstance(executors, list)
-        assert sorted((e["targets"], e["slots"]) for e in executors if "lab" in e["targets"]) == [
-            (["lab"], 3)
-        ]
-        assert ["default", "gpu"] in [e["targets"] for e in executors]
-    finally:
-        joining.terminate()
-        joining.wait(WAIT_S)
+    ) as joining:  # fmt: skip
+        try:
+            assert joining.stderr is not None
+            assert str(folder / stack.FOLDER) in joining.stderr.readline()
+            wait_for(lambda: len(executors_of(folder)) == 2, "the second executor")
+            found = executors_of(folder)
+            assert [targets for targets, _ in found] == [["default", "gpu"], ["lab"]]
+            assert found[1] == (["lab"], 3)
+        finally:
+            joining.terminate()
+
+
+def test_config_tells_people_and_shells_where_the_stack_of_this_folder_is(running: Path) -> None:
+    told = penstock("config", "env", cwd=running).stdout
+    bus = str(status(running)["bus"])
+    assert told == f"export PENSTOCK_BUS={bus}\nexport PENSTOCK_WORKSPACE=penstock\n"
+    shown = json.loads(penstock("config", "show", "-o", "json", cwd=running).stdout)
+    setting = next(row for row in shown if row["setting"] == "bus")
+    password = urlsplit(bus).password or ""
+    assert setting["value"] == bus.replace(f"penstock:{password}", "***")
+    assert setting["source"] == f"stack of {running / stack.FOLDER}"
+    other = penstock(
+        "config", "show", "-o", "json", cwd=running, environment={"PENSTOCK_BUS": "nats://x"}
+    )
+    assert {"setting": "bus", "value": "nats://x", "source": "environment PENSTOCK_BUS"} in (
+        json.loads(other.stdout)
+    )
+
+
+def test_a_service_whose_log_nobody_reads_any_more_still_stops(running: Path) -> None:
+    with subprocess.Popen(
+        [*PENSTOCK, "serve", "executor"],
+        cwd=running, env=EMPTY, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    ) as service:  # fmt: skip
+        assert service.stderr is not None
+        try:
+            assert any('"event": "ready"' in line for line in service.stderr)
+            service.stderr.close()
+            service.terminate()
+            assert service.wait(WAIT_S) == 0
+        finally:
+            service.kill()

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from penstock.cli import output
+from penstock.cli.plan import summary
 from penstock.cli.run_diff import differences
 from penstock.cli.run_tables import view_data
 from penstock.contracts.artifacts import TreeRef
@@ -140,3 +141,10 @@ def test_differences_are_named_from_cause_to_effect() -> None:
         {"what": "output o", "first": "", "second": "d" * 12},
     ]
     assert differences(one, one) == []
+
+
+def test_a_forecast_counts_what_is_certain_and_what_is_not() -> None:
+    assert summary(["reuse", "run", "unknown", "unknown"]) == (
+        "4 steps: 1 would run, 1 reused, 2 cannot be told yet"
+    )
+    assert summary(["reuse", "reuse"]) == "2 steps: 2 reused"

@@ -1,4 +1,7 @@
-"""`penstock config show`: every setting, its value, and where the value comes from."""
+"""`penstock config`: every setting, its value and where it comes from; and what other programs need.
+
+`show` tells a person, `env` tells a shell: `eval "$(penstock config env)"`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.output import output_option, print_rows
+from penstock.cli.target import Where, target, target_options
 from penstock.errors import NotFound
 
 if TYPE_CHECKING:
@@ -22,14 +26,29 @@ def command() -> None:
     """Show every setting and where it comes from."""
 
 
+@command.command("env")
+@target_options
+def env(*, where: Where) -> None:
+    """Print what other programs need to find this stack, for a shell: the bus, with its password.
+
+    \b
+    eval "$(penstock config env)"
+    """  # noqa: D301 - click reads this backspace
+    from shlex import quote
+
+    found = target(where)
+    click.echo(f"export PENSTOCK_BUS={quote(found.bus)}")
+    click.echo(f"export PENSTOCK_WORKSPACE={quote(found.workspace)}")
+
+
 @command.command("show")
 @click.argument("service", required=False)
 @output_option
 def show(*, service: str | None, output: str) -> None:
     """Show the settings of SERVICE, or of the command line and every service.
 
-    A flag beats an environment variable, which beats penstock.toml, which beats the default.
-    Secrets are masked.
+    A flag beats an environment variable, which beats penstock.toml, which beats the stack that runs
+    here, which beats the default. Secrets are masked.
     """
     from pathlib import Path
 
@@ -50,18 +69,39 @@ def show(*, service: str | None, output: str) -> None:
     rows: list[dict[str, object]] = []
     for name in [service] if service else kinds:
         settings, sources = load(name, kinds[name], {}, os.environ, file)
+        found = _of_the_stack_here() if name == CLIENT else {}
         for field in msgspec.structs.fields(kinds[name]):
             common = field.name in Common.__struct_fields__
             if common and service is None and name != CLIENT:
                 continue  # shown once, not once per service
+            value, source = getattr(settings, field.name), sources[field.name]
+            if source == "default":
+                value, source = found.get(field.name, (value, source))
             rows.append(
                 {
                     "setting": field.name if common else f"{name}.{field.name}",
-                    "value": masked(field.name, getattr(settings, field.name)),
-                    "source": sources[field.name],
+                    "value": masked(field.name, value),
+                    "source": source,
                 }
             )
     print_rows(rows, {"setting": "setting", "value": "value", "source": "source"}, output)
+
+
+def _of_the_stack_here() -> dict[str, tuple[str, str]]:
+    """Return the settings that clients take from a local stack, each with its source."""
+    from pathlib import Path
+
+    from penstock.errors import PenstockError
+    from penstock.sdk.target import target_of
+
+    try:
+        found = target_of(environ=os.environ, start=Path.cwd())
+    except PenstockError:
+        return {}  # nothing runs here
+    if found.folder is None:
+        return {}
+    source = f"stack of {found.folder}"
+    return {"bus": (found.bus, source), "workspace": (found.workspace, source)}
 
 
 def settings_kinds() -> dict[str, type[Common]]:

@@ -33,8 +33,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Command → (module, one line of help). The module holds a click command `command`."""
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output has gone (| head)."""
+
+
 class Lazy(click.Group):
     """A group that knows its commands' names and help without importing them."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; click itself would call a closed pipe exit code 1, a failed run."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the table."""
@@ -72,6 +83,27 @@ def penstock() -> None:
     """Event-driven machine-learning pipelines: what has not changed is reused, not rerun."""
 
 
+def _occupy_standard_streams() -> None:
+    """Open /dev/null where we were started without stdin, stdout or stderr (>&-).
+
+    Otherwise the next file or socket would get that number, and what we print would go there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - stays open
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - stays open
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, so that the end of the program does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def exit_code_of(error: PenstockError) -> int:
     """Return the documented exit code of an error."""
     if error.code == "E_WAIT_TIMEOUT":
@@ -85,6 +117,7 @@ def exit_code_of(error: PenstockError) -> int:
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    _occupy_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets "?", never a traceback.
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
@@ -105,10 +138,15 @@ def main() -> None:
         if error.hint:
             click.echo(f"          {error.hint}", err=True)
         sys.exit(exit_code_of(error))
-    except BrokenPipeError:
-        # The reader has gone (| head): nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ReaderGoneError, BrokenPipeError):
+        # Nothing is wrong, and nothing more can be said.
+        _drop_output()
         sys.exit(141)
+    except OSError as error:
+        _drop_output()
+        what = error.strerror or str(error)
+        click.echo(f"penstock: E_IO {error.filename or 'output'}: {what}", err=True)
+        sys.exit(4)
     sys.exit(code if isinstance(code, int) else 0)
 
 

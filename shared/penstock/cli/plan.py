@@ -11,6 +11,8 @@ from penstock.cli.submit import request_options
 from penstock.cli.target import Where, target_options, with_client
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.contracts.requests import Reuse
     from penstock.sdk.async_client import AsyncClient
 
@@ -55,7 +57,14 @@ def command(
             empty="the pipeline has no steps",
         )
         if output == "table" and rows:
-            runs = sum(row["decision"] != "reuse" for row in rows)
-            note(f"{runs} of {len(rows)} steps would run")
+            note(summary([step.decision for step in forecast.steps]))
 
     with_client(where, body)
+
+
+def summary(decisions: Sequence[str]) -> str:
+    """Return how many steps would run, be reused, or depend on what others will make."""
+    words = {"run": "would run", "reuse": "reused", "unknown": "cannot be told yet"}
+    counts = ((decisions.count(decision), text) for decision, text in words.items())
+    steps = f"{len(decisions)} step{'' if len(decisions) == 1 else 's'}: "
+    return steps + ", ".join(f"{n} {text}" for n, text in counts if n)

@@ -8,7 +8,6 @@ import click
 
 from penstock.cli.output import clean, note, output_option, print_data, print_rows, shown
 from penstock.cli.target import Where, target_options, with_client
-from penstock.sdk.wording import moment
 
 if TYPE_CHECKING:
     from penstock.contracts.queries import SchedulesAnswer
@@ -250,11 +249,20 @@ def _print(view: ScheduleView, output: str) -> None:
     if schedule.start or schedule.end:
         click.echo(f"  from       {schedule.start or '-'}    until   {schedule.end or '-'}")
     if view.last_run:
-        click.echo(f"  last run   {view.last_run}, due {moment(view.last_due)}")
+        click.echo(f"  last run   {view.last_run}, due {_due(schedule, view.last_due)}")
     for place, due in enumerate(view.next_due):
-        click.echo(f"  {'next' if place == 0 else '':<10} {moment(due)}")
+        click.echo(f"  {'next' if place == 0 else '':<10} {_due(schedule, due)}")
     for text in view.notes:
         note(f"note: {text}")
+
+
+def _due(schedule: Schedule, at: float) -> str:
+    """Return a moment as the schedule's own clock shows it, with the name of its zone."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    zone = None if schedule.every else ZoneInfo(schedule.time_zone)
+    return datetime.fromtimestamp(at).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def _row(view: ScheduleView) -> dict[str, object]:
@@ -264,6 +272,6 @@ def _row(view: ScheduleView) -> dict[str, object]:
         "pipeline": schedule.pipeline,
         "when": when(schedule),
         "state": "paused" if schedule.paused else "active" if view.next_due else "ended",
-        "next": moment(view.next_due[0]) if view.next_due else "",
+        "next": _due(schedule, view.next_due[0]) if view.next_due else "",
         "last_run": view.last_run,
     }

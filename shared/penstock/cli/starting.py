@@ -148,7 +148,9 @@ def _run(folder: Path, flags: Mapping[str, str], slots: int | None, report_fd: i
     def show(running: Stack) -> None:
         _show(running, f"penstock is ready ({time.monotonic() - began:.1f} s)", stop="Ctrl-C")
 
-    return asyncio.run(Supervisor(_wanted(folder, flags, slots), Foreground(show)).run())
+    code = asyncio.run(Supervisor(_wanted(folder, flags, slots), Foreground(show)).run())
+    click.echo(f"stopped; data stays in {folder}", err=True)
+    return code
 
 
 def _wanted(folder: Path, flags: Mapping[str, str], slots: int | None) -> "Wanted":

@@ -4,8 +4,10 @@ JSON when stderr is a file or a pipe, for machines; short aligned lines on a ter
 Lines carry run, step and attempt where there are any, and never a payload.
 """
 
+import contextlib
 import logging
 import sys
+from typing import IO
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -20,7 +22,7 @@ def logger(service: str, instance: str, level: str = "info") -> FilteringBoundLo
         else structlog.processors.JSONRenderer()
     )
     wrapped = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
+        structlog.PrintLogger(_Steady(sys.stderr)),  # type: ignore[arg-type]
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -39,6 +41,27 @@ def adopt(log: FilteringBoundLogger, *, root: str = "penstock") -> None:
     place.handlers[:] = [_Forward(log)]
     place.setLevel(logging.INFO)
     place.propagate = False
+
+
+class _Steady:
+    """Stderr that never fails: a full disk or a reader that has gone (| head) must not stop a service.
+
+    Without it the line that says "stopping" raised, and SIGTERM stopped nothing.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or lose, a piece of a line."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was written, or lose it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Forward(logging.Handler):

@@ -105,7 +105,9 @@ def load(
     except msgspec.ValidationError as error:
         place = str(error).rpartition("$.")[2].strip("`") if "$." in str(error) else service
         raise Invalid(
-            str(error).split(" - at ")[0], code="E_CONFIG", where=sources.get(place, place)
+            f"{place}: {str(error).split(' - at ')[0]}",
+            code="E_CONFIG",
+            where=sources.get(place, place),
         ) from error
     checked_name(settings.workspace, "workspace")
     return settings, sources

@@ -60,9 +60,18 @@ def target_of(
 
 
 def settings_file(environ: Mapping[str, str], start: Path) -> Path | None:
-    """Return the nearest `penstock.toml` from `start` upwards, or the one PENSTOCK_CONFIG names."""
+    """Return the nearest `penstock.toml` from `start` upwards, or the one PENSTOCK_CONFIG names.
+
+    Raises:
+        Invalid: E_CONFIG, PENSTOCK_CONFIG names no file.
+    """
     if environ.get("PENSTOCK_CONFIG"):
-        return Path(environ["PENSTOCK_CONFIG"])
+        named = Path(environ["PENSTOCK_CONFIG"])
+        if not named.is_file():
+            raise Invalid(
+                "no such file", code="E_CONFIG", where=f"environment PENSTOCK_CONFIG={named}"
+            )
+        return named
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
