@@ -11,20 +11,25 @@ and sweeping exclude each other by a lock on `attempts/` itself.
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from penstock.contracts.plans import PlannedOutput
 from penstock.errors import Invalid, Transient
+from penstock.ids import digest_of
 from penstock_executor.decide.layout import Place, is_file
 
 ATTEMPTS = "attempts"
 DOOMED = ".removed-"
+ONE_WORD = re.compile(r"[\w./+@%:,=-]+")
+"""What a shell leaves alone, letters of any language among it."""
 FREE_BYTES_MIN = 64 * 1024 * 1024
 """Less free space than this, and an attempt is not begun."""
 
@@ -152,6 +157,34 @@ def kill_marked(roots: list[str]) -> int:
                 os.kill(int(entry.name), signal.SIGKILL)
                 killed += 1
     return killed
+
+
+def plain(data: Path) -> Path:
+    """Return a way to the data folder that a shell takes for one word: itself, or a link to it.
+
+    Commands have paths put into them as they are, as on Azure ML, where no path has a blank in it. The
+    link's name depends on the folder alone, so that the next executor's sweep knows what it left.
+
+    Raises:
+        Invalid: E_DIR, somebody else owns the place of the links.
+    """
+    if ONE_WORD.fullmatch(str(data)):
+        return data
+    home = Path(tempfile.gettempdir()) / f"penstock-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    about = home.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise Invalid(
+            f"not a folder of our own; {str(data)!r} needs a link there, since it is not one word",
+            code="E_DIR",
+            where=str(home),
+            hint="set PENSTOCK_EXECUTOR_DATA_DIR to a path without blanks and quotes",
+        )
+    link = home / digest_of(os.fsencode(data))[:12]
+    fresh = home / f"{link.name}.{os.getpid()}"
+    fresh.symlink_to(data, target_is_directory=True)
+    fresh.replace(link)
+    return link
 
 
 def python_folder(data: Path) -> str:

@@ -29,7 +29,7 @@ from penstock.ids import is_name, is_run_id
 from penstock.runtime.service import Context
 from penstock.trees.client import TreeClient
 from penstock_executor.attempt import Attempt, GivenBack, failed
-from penstock_executor.place import Attempts, python_folder
+from penstock_executor.place import Attempts, plain, python_folder
 from penstock_executor.process import Launcher, shell
 from penstock_executor.settings import Settings, data_folder, slots_of, target_names
 from penstock_executor.workshop import Workshop
@@ -334,6 +334,7 @@ async def work(context: Context[Settings]) -> None:
     settings, log = context.settings, context.log
     data = data_folder(settings)
     data.mkdir(parents=True, exist_ok=True)
+    data = await asyncio.to_thread(plain, data)
     attempts = Attempts(data)
     killed, removed = await asyncio.to_thread(attempts.sweep)
     if killed or removed:

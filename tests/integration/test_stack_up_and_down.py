@@ -428,3 +428,20 @@ def test_a_service_whose_log_nobody_reads_any_more_still_stops(running: Path) ->
             assert service.wait(WAIT_S) == 0
         finally:
             service.kill()
+
+
+def test_steps_run_in_a_folder_whose_name_has_blanks_quotes_and_umlauts(folder: Path) -> None:
+    place = folder / "Jörg's own  $work"
+    place.mkdir()
+    (place / "data.txt").write_text("found")
+    (place / "pipeline.yml").write_text(
+        "type: pipeline\njobs:\n"
+        "  a: {command: 'cat ${{inputs.i}} > ${{outputs.o}}/x', outputs: {o: },"
+        " inputs: {i: {type: uri_file, path: data.txt}}}\n"
+        "  b: {command: 'cat ${{inputs.o}}/x', inputs: {o: '${{parent.jobs.a.outputs.o}}'}}\n"
+    )
+    assert penstock("up", "--detach", cwd=place).returncode == 0
+    done = penstock("submit", "pipeline.yml", "--wait", "-o", "name", cwd=place)
+    assert done.returncode == 0, done.stderr
+    logs = penstock("run", "logs", done.stdout.strip(), "--step", "b", cwd=place)
+    assert logs.stdout == "found\n"
