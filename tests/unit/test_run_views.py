@@ -243,3 +243,12 @@ def test_events_are_chosen_by_kind() -> None:
         assert failed.is_kind(pattern), pattern
     for pattern in ("run.failed", "step.f", "succeeded", "run"):
         assert not failed.is_kind(pattern), pattern
+
+
+def test_a_narrow_picture_has_room_for_what_to_type_when_nobody_serves_a_target() -> None:
+    progress = progress_at(4)
+    progress.steps["b"].waits_for = unserved("far-away", [executor("default")])
+    lines = [line.plain for line in Frame(progress, 120.0, GLYPHS).lines(80, 24)]
+    assert "  start one: penstock serve executor --targets far-away" in lines
+    assert any("no executor serves 'far-away' (served: default)" in line[:80] for line in lines)
+    assert len(Frame(progress, 120.0, GLYPHS).lines(80, 5)) <= 5

@@ -95,13 +95,16 @@ class Frame:
     def lines(self, width: int, height: int) -> list[Text]:
         """Return at most `height` lines for a terminal of `width` cells."""
         steps = list(self.progress.steps.values())
-        shown, hidden = folded(steps, max(1, height - 2))
+        # What to do about a step that nobody takes, once, and below, where a narrow terminal has room.
+        advice = list(dict.fromkeys(filter(None, (s.waits_for.partition("; ")[2] for s in steps))))
+        shown, hidden = folded(steps, max(1, height - 2 - len(advice)))
         names = [cell_width(clean(step.name)) for step in shown]
         name_width = min(_NAME_MAX, max([4, *names]), max(4, width // 3))
         lines = [self.header(width)]
         lines += [self.step(step, name_width, width) for step in shown]
         if hidden:
             lines.append(Text(f"  {self.dots} {_counted(hidden)}", style="dim", no_wrap=True))
+        lines += [Text(f"  {clean(text)}", style="yellow", no_wrap=True) for text in advice]
         return lines
 
     def header(self, width: int) -> Text:
@@ -161,7 +164,7 @@ class Frame:
             overdue = "overdue  " if step.overdue else ""
             return f"{overdue}{attempt}{step.last_line}", "dim"
         if step.waits_for:
-            return clean(step.waits_for), "yellow"
+            return clean(step.waits_for.partition("; ")[0]), "yellow"
         if step.state in ("reused", "skipped", "cancelled", "queued"):
             return clean(step.reason), "dim"
         return "", ""

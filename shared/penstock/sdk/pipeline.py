@@ -31,7 +31,23 @@ from penstock.sdk.steps import OutputFileDatasetConfig, OutputInput, PipelineSte
 
 
 class Pipeline:
-    """A graph of steps. `outputs` names outputs of steps as outputs of the pipeline."""
+    """A graph of steps, shaped as in Azure ML's SDK v1.
+
+        data = OutputFileDatasetConfig("data")
+        prepare = PythonScriptStep("prepare.py", arguments=["--out", data])
+        train = PythonScriptStep("train.py", arguments=["--data", data.as_input()])
+        run = Experiment("digits").submit(Pipeline(steps=[prepare, train]))
+
+    `steps`: steps, or lists of them; with `resolve_closure` those that they need come along. A step
+    waits for whoever writes its inputs, and for nothing else. `name` (default: the program's) is what
+    runs are listed by, and `publish` registers. `outputs`: name → a step's output, offered as an output
+    of the pipeline. `default_source_directory`: where data given as relative paths is looked for.
+    `continue_on_step_failure`: steps that do not need the failed one still run. `workspace`: a
+    `penstock.Client`, or None for the stack of this folder. `default_datastore` is not used.
+
+    Raises:
+        Invalid: E_ID, `name` is none. What is wrong with the graph is said by `validate` and `submit`.
+    """
 
     def __init__(  # noqa: PLR0917 - SDK v1's order
         self,

@@ -197,7 +197,21 @@ class PipelineStep:
 
 
 class PythonScriptStep(PipelineStep):
-    """Runs a Python script of `source_directory` (default: the current folder)."""
+    """Runs a Python script of `source_directory` (default: the current folder), which is uploaded whole.
+
+    `arguments` are its words: texts and numbers as they are, a `Path` as an uploaded input, a
+    `PipelineParameter` as its value, an `OutputFileDatasetConfig` as the path of a folder to write, its
+    `.as_input()` as the path of the folder that another step wrote. `inputs` and `outputs` name what
+    stands in no argument; `params` become variables AML_PARAMETER_<name>.
+
+    `allow_reuse`: take an earlier result of the same bytes, arguments and inputs. `hash_paths`: only
+    these of the source count for that. `version`: another one is another step. `compute_target`: the
+    name of a target that an executor serves. `timeout_seconds`: of one attempt, 0: none. `retries`:
+    attempts after the first. `runconfig` and `runconfig_pipeline_params` are not used.
+
+    Raises:
+        Invalid: E_ID, a name that is none; E_OUTPUT_CLASH, another step writes this output.
+    """
 
     def __init__(  # noqa: PLR0917 - SDK v1's order
         self,
