@@ -6,7 +6,9 @@ Lines carry run, step and attempt where there are any, and never a payload.
 
 import contextlib
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from typing import IO
 
 import structlog
@@ -54,14 +56,27 @@ class _Steady:
 
     def write(self, text: str) -> int:
         """Write, or lose, a piece of a line."""
-        with contextlib.suppress(OSError, ValueError):
+        with self._losing():
             return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Hand over what was written, or lose it."""
-        with contextlib.suppress(OSError, ValueError):
+        with self._losing():
             self._stream.flush()
+
+    @contextlib.contextmanager
+    def _losing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # Nobody will read it again. What is buffered would otherwise fail once more, at the end
+            # of the program, and make its exit code 120.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        except (OSError, ValueError):
+            pass  # a full disk may have room later; a closed stream has ended
 
 
 class _Forward(logging.Handler):
