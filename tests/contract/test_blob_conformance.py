@@ -19,6 +19,7 @@ from penstock.blob.transfer import PART_BYTES, Transfer
 from penstock.contracts.artifacts import Grant
 from penstock.errors import (
     BlobUnavailable,
+    Corrupt,
     Invalid,
     NotAllowed,
     NotFound,
@@ -224,7 +225,9 @@ class TestEveryStore:
     ) -> None:
         await store.put("cas/ab/c", b"short")
         grant = await grant_to_read(store, "cas/ab/c")
-        with pytest.raises(BlobUnavailable):
+        # Whoever waits for a file to grow waits in vain; a server may have been cut off.
+        expected = Corrupt if grant.url.startswith("file:") else BlobUnavailable
+        with pytest.raises(expected):
             await asyncio.to_thread(transfer.download_to, grant, tmp_path / "x", 50)
 
 

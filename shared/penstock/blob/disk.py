@@ -20,7 +20,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from penstock.errors import BlobUnavailable, Invalid, NotFound
+from penstock.errors import BlobUnavailable, Corrupt, Invalid, NotFound
 from penstock.ids import digest_of
 from penstock.units import MIB
 
@@ -141,12 +141,16 @@ def copy_object(root: Path, key: str, target: int, size: int) -> None:
 
     Raises:
         NotFound: there is no such object.
-        BlobUnavailable: E_STORE, it is of another size.
+        Corrupt: E_DIGEST, it is of another size; objects appear whole, so waiting does not help.
+        BlobUnavailable: E_STORE, it became shorter while it was read.
     """
     with opened(root, key) as handle:
         found = os.fstat(handle).st_size
-        if found != size or _copied_handle(handle, target, size) != size:
-            raise BlobUnavailable(f"{found:,} bytes, not {size:,}", where=key)
+        told = f"the stored object has {found:,} bytes, not {size:,}"
+        if found != size:
+            raise Corrupt(told, code="E_DIGEST", where=key)
+        if _copied_handle(handle, target, size) != size:
+            raise BlobUnavailable(told, where=key)
 
 
 @contextlib.contextmanager

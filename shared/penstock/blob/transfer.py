@@ -96,6 +96,7 @@ class Transfer:
 
         Raises:
             BlobUnavailable: E_STORE, the object is shorter than `size`.
+            Corrupt: E_DIGEST, that is certain, since it is a file.
         """
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
