@@ -5,11 +5,16 @@ The sum of `max_bytes` (about 5.5 GiB) stays below 80 % of the store limit that 
 nats-server; an operator who needs more edits the stream (`nats stream edit`), and it stays so.
 """
 
+import logging
+
 from penstock.bus import Bus, ConsumerSpec, StreamSpec
 from penstock.bus.buckets import bucket_spec
 from penstock.contracts.subjects import Subjects
+from penstock.errors import Transient
 from penstock.ids import PARTITIONS
 from penstock.units import GIB, KIB, MIB
+
+log = logging.getLogger("penstock.bus")
 
 DAY_S = 86_400.0
 WORK_ACK_WAIT_S = 15.0
@@ -172,14 +177,28 @@ def requests_consumer(names: Subjects) -> ConsumerSpec:
 
 
 async def ensure(bus: Bus, names: Subjects, wanted: tuple[str, ...]) -> None:
-    """Ensure the named streams and buckets (short names; "runs" names a stream and a bucket)."""
+    """Ensure the named streams and buckets (short names; "runs" names a stream and a bucket).
+
+    Now, and again after every reconnect: a server that came back may have lost its disk.
+    """
     tables = (streams(names), buckets(names))
-    for name in wanted:
-        found = [table[name] for table in tables if name in table]
-        if not found:
-            raise KeyError(name)
-        for spec in found:
+    specs = [table[name] for name in wanted for table in tables if name in table]
+    unknown = [name for name in wanted if not any(name in table for table in tables)]
+    if unknown:
+        raise KeyError(*unknown)
+
+    async def make() -> None:
+        for spec in specs:
             await bus.ensure_stream(spec)
+
+    async def make_again() -> None:
+        try:
+            await make()
+        except Transient as error:  # lost again: so we shall be called again
+            log.warning("streams were not looked at: %s", error)
+
+    await make()
+    bus.on_reconnect(make_again)
 
 
 ALL_PARTITIONS = range(PARTITIONS)

@@ -145,7 +145,9 @@ def cancel(*, where: Where, run: str, reason: str, output: str) -> None:
     from penstock.contracts.events import RUN_ENDS
 
     async def body(client: AsyncClient) -> tuple[str, str]:
-        full = await client.full_id(run, check=True)
+        full = await client.full_id(
+            run
+        )  # whether it exists says the planner: no scheduler is needed
         answer = await client.cancel(full, reason)
         state = answer.state if answer.state in RUN_ENDS else "cancelling"
         return answer.run or full, state

@@ -52,6 +52,8 @@ class Reader:
         self.caught_up = asyncio.Event()
         self.target = 0
         self.begun = after > 0
+        self.created = ""
+        """When the stream was made, in the server's words."""
         self.expected = 1
         self.missed = 0
         """What was `expected` when it was first seen to be sent and not here; 0: nothing."""
@@ -91,6 +93,11 @@ class Reader:
 
     async def _create(self) -> str:
         """Make a consumer that begins after `position`; return its name."""
+        info = await api_or_refused(
+            self.connection, f"STREAM.INFO.{self.stream}", None, self.stream
+        )
+        last_sequence = int(info["state"]["last_seq"])
+        self._compare(str(info["created"]), last_sequence)
         name = f"read-{secrets.token_hex(6)}"
         config: dict[str, Any] = {
             "name": name,
@@ -107,20 +114,31 @@ class Reader:
             config["opt_start_seq"] = self.position + 1
         else:
             config["deliver_policy"] = self.policy
-        state = await stream_state(self.connection, self.stream)
         body = {"stream_name": self.stream, "config": config}
         verb = f"CONSUMER.CREATE.{self.stream}.{name}"
-        info = await api_or_refused(self.connection, verb, body, self.stream)
+        made = await api_or_refused(self.connection, verb, body, self.stream)
         self.expected, self.missed = 1, 0
         if not self.target:
-            self.target = int(state["last_seq"])
+            self.target = last_sequence
         if self.policy == "new" and not self.begun:
             # From here on nothing may be missed, whatever happens to this consumer.
-            self.position = int(info["delivered"]["stream_seq"]) or int(state["last_seq"])
+            self.position = int(made["delivered"]["stream_seq"]) or last_sequence
             self.begun = True
-        if not info.get("num_pending", 0):
+        if not made.get("num_pending", 0):
             await self._caught_up()
         return name
+
+    def _compare(self, created: str, last_sequence: int) -> None:
+        """Go on where the stream now ends, or at its beginning if it is another one of that name."""
+        if self.created and created != self.created:
+            log.warning("%s was made anew; it is read from its beginning", self.stream)
+            self.position = self.target = 0
+            self.policy = "all" if self.policy == "new" else self.policy
+            self.begun = False
+        elif self.created and last_sequence < self.position:
+            log.warning("%s has lost what was after %d", self.stream, last_sequence)
+            self.position = last_sequence
+        self.created = created
 
     async def _restore(self) -> str:
         if self.pull is not None:
