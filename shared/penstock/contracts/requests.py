@@ -46,8 +46,9 @@ class CancelRequest(Strict):
 class RerunRequest(Strict):
     """Run an earlier run again as a new run.
 
-    `from`: "failed" keeps what succeeded, "start" runs everything through the reuse rules, a list
-    names the steps to run again together with everything behind them.
+    `from`: "failed" keeps what succeeded; "start" sends everything through the reuse rules; a list
+    sends the named steps, and everything behind them, through the reuse rules and keeps the rest.
+    A named step that has not changed is therefore reused.
     """
 
     run: str
