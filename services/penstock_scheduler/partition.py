@@ -294,6 +294,7 @@ class Term:
             if isinstance(transition, PlanRecorded)
         )
         told = await last_told(tools.bus, names, list(planned))
+        self.performer.events.go_on(told)
         records: list[Effect] = []
         for sequence, commit in commits:
             for transition in commit.transitions:
@@ -303,7 +304,7 @@ class Term:
                     for effect in effects_of(self.state, transition, commit.at)
                     if isinstance(effect, RECORDS)
                     and not (
-                        isinstance(effect, Emit) and effect.event.seq <= told[effect.event.run]
+                        isinstance(effect, Emit) and effect.event.seq <= told[effect.event.run].seq
                     )
                 )
             anchor(self.state, sequence)

@@ -3,21 +3,21 @@
 An event is stored under the message id `<run>.<seq>`, so sending it twice stores it once; a run's
 events are put on the wire in order, and after the first that fails everything from there is sent
 again. So what is stored is always a beginning of what happened, and a new owner goes on after the
-last stored one. Nothing here decides what happened.
+last stored one, with the link of the chain that it carries. Nothing here decides what happened.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from penstock.bus import Appended, Bus, Expect, Stored
 from penstock.bus.buckets import Bucket
-from penstock.contracts import cloudevents
+from penstock.contracts import chain, cloudevents
 from penstock.contracts.codec import decoded, encoded
-from penstock.contracts.events import RunEvent
+from penstock.contracts.events import RUN_ENDS, RunEvent
 from penstock.contracts.queries import RUN_STATES_FINAL, RunSummary
 from penstock.contracts.subjects import Subjects
 from penstock.errors import BusUnavailable, Conflict, Corrupt, Invalid
@@ -32,6 +32,13 @@ class Numbered(msgspec.Struct):
     """The only field of an event that a new owner needs."""
 
     seq: int = 0
+
+
+class LastTold(msgspec.Struct, frozen=True):
+    """The last stored event of a run: its number, and its link of the chain."""
+
+    seq: int = 0
+    link: str = chain.START
 
 
 class Progress:
@@ -63,7 +70,13 @@ class Projector:
         self.log = log
         self.waiting: deque[Emit] = deque()
         self.progress = Progress()
+        self._links: dict[str, str] = {}
+        """Of runs that go on: the link of the last event that is stored."""
         self._arrived = asyncio.Event()
+
+    def go_on(self, told: Mapping[str, LastTold]) -> None:
+        """Link the next events of these runs to what an earlier owner has told."""
+        self._links.update((run, last.link) for run, last in told.items())
 
     def add(self, emit: Emit) -> None:
         """Take over an event."""
@@ -84,27 +97,45 @@ class Projector:
     async def _told(self, chunk: Sequence[Emit]) -> None:
         pause_s, begin = PAUSE_S, 0
         while begin < len(chunk):
-            futures = [await self._send(emit) for emit in chunk[begin:]]
-            results = await asyncio.gather(*futures, return_exceptions=True)
+            links = dict(self._links)
+            sent = [await self._send(emit, links) for emit in chunk[begin:]]
+            results = await asyncio.gather(*(future for future, _ in sent), return_exceptions=True)
             failed = next((r for r in results if isinstance(r, BaseException)), None)
+            stored = next(
+                (n for n, r in enumerate(results) if isinstance(r, BaseException)), len(results)
+            )
+            for emit, (_, link) in zip(chunk[begin:], sent[:stored], strict=False):
+                self._linked(emit, link)
+            begin += stored
             if failed is None:
                 return
-            begin += next(n for n, r in enumerate(results) if isinstance(r, BaseException))
             self.log.warning("events wait", error=str(failed), waiting=len(chunk) - begin)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, PAUSE_S_MAX)
 
-    async def _send(self, emit: Emit) -> "asyncio.Future[Appended]":
-        try:
-            return await self._append(emit)
-        except Invalid:  # above the server's limit: the story must go on, with less detail
-            return await self._append(slimmed(emit))
-        except BusUnavailable as error:
-            failed: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+    def _linked(self, emit: Emit, link: str) -> None:
+        event = emit.event
+        if isinstance(event, RunEvent) and event.what in RUN_ENDS:
+            self._links.pop(event.run, None)
+        else:
+            self._links[event.run] = link
 
-    async def _append(self, emit: Emit) -> "asyncio.Future[Appended]":
+    async def _send(
+        self, emit: Emit, links: dict[str, str]
+    ) -> "tuple[asyncio.Future[Appended], str]":
+        """Put an event on the wire after the one in `links`, and note its own link there."""
+        previous = links.get(emit.event.run, chain.START)
+        try:
+            future, link = await self._append(emit, previous)
+        except Invalid:  # above the server's limit: the story must go on, with less detail
+            future, link = await self._append(slimmed(emit), previous)
+        except BusUnavailable as error:
+            future, link = asyncio.get_running_loop().create_future(), previous
+            future.set_exception(error)
+        links[emit.event.run] = link
+        return future, link
+
+    async def _append(self, emit: Emit, previous: str) -> "tuple[asyncio.Future[Appended], str]":
         event, names = emit.event, self.names
         message_id = f"{event.run}.{event.seq}"
         if isinstance(event, RunEvent):
@@ -121,7 +152,9 @@ class Projector:
             at=event.at,
             traceparent=emit.traceparent,
         )
-        return await self.bus.append_soon(subject, encoded(event), headers, message_id=message_id)
+        body = encoded(event)
+        headers[chain.HEADER] = link = chain.link(previous, body)
+        return await self.bus.append_soon(subject, body, headers, message_id=message_id), link
 
 
 def slimmed(emit: Emit) -> Emit:
@@ -135,27 +168,28 @@ def slimmed(emit: Emit) -> Emit:
     )
 
 
-async def last_told(bus: Bus, names: Subjects, runs: Sequence[str]) -> dict[str, int]:
-    """Return for each run the `seq` of its last stored event, 0 if it has none."""
+async def last_told(bus: Bus, names: Subjects, runs: Sequence[str]) -> dict[str, LastTold]:
+    """Return the last stored event of each run."""
     filters = [names.run_events(run) for run in runs]
     found = await bus.last_many(names.stream("events"), filters)
     told = {}
     for run, stored in zip(runs, found, strict=True):
-        number = _number(stored) if stored is not None else 0
-        told[run] = await _searched(bus, names, run) if number is None else number
+        last = _last(stored) if stored is not None else LastTold()
+        told[run] = await _searched(bus, names, run) if last is None else last
     return told
 
 
-async def _searched(bus: Bus, names: Subjects, run: str) -> int:
-    """Return the highest `seq` among a run's events, the last of which is not ours."""
+async def _searched(bus: Bus, names: Subjects, run: str) -> LastTold:
+    """Return the event with the highest `seq` among a run's, the last of which is not ours."""
     events: list[Stored] = []
     await bus.replay(names.stream("events"), [names.run_events(run)], events.append)
-    return max((_number(stored) or 0 for stored in events), default=0)
+    ours = [last for stored in events if (last := _last(stored)) is not None]
+    return max(ours, key=lambda last: last.seq, default=LastTold())
 
 
-def _number(stored: Stored) -> int | None:
+def _last(stored: Stored) -> LastTold | None:
     try:
-        return decoded(stored.data, Numbered).seq
+        return LastTold(decoded(stored.data, Numbered).seq, stored.headers.get(chain.HEADER, ""))
     except Corrupt:
         return None
 

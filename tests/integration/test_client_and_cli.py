@@ -1,5 +1,6 @@
 """A pipeline file and a Python pipeline through all services, seen by the command line and the SDK."""
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nats as nats_client
 import pytest
 
 from penstock import (
@@ -284,6 +286,32 @@ def test_a_cancelled_run_is_cancelled(shell: Shell) -> None:
     shell.penstock("run", "cancel", run)
     shell.penstock("run", "wait", run, code=1)
     assert shell.data("run", "show", run)["state"] == "cancelled"
+
+
+def test_a_run_can_be_verified_and_a_forged_event_shows(shell: Shell) -> None:
+    run = shell.data("submit", "pipeline.yml", "--watch")["run"]
+    check = shell.data("run", "verify", run)
+    assert check["verdict"] == "whole"
+    assert re.fullmatch("[0-9a-f]{64}", check["last"])
+    told = shell.penstock("run", "verify", run)
+    assert (
+        told.stdout.splitlines()[0] == f"{run}  {check['events']} events, no gap, nothing changed"
+    )
+
+    forge(shell.bus, f"{WORKSPACE}.event.sums.{run}.run.failed", check["events"] + 1)
+    forged = shell.penstock("run", "verify", run, code=1)
+    assert "it carries no link" in forged.stdout
+
+
+def forge(bus: str, subject: str, seq: int) -> None:
+    """Put an event into the stream as anybody could who may write there."""
+
+    async def put() -> None:
+        connection = await nats_client.connect(bus)
+        await connection.jetstream().publish(subject, json.dumps({"seq": seq}).encode())
+        await connection.close()
+
+    asyncio.run(put())
 
 
 def test_events_are_cloudevents_in_order(shell: Shell) -> None:

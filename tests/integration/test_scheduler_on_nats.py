@@ -13,6 +13,7 @@ import pytest
 from penstock.bus import Delivery, Stored
 from penstock.bus.nats import NatsBus, connect
 from penstock.bus.topology import ensure, work_consumer
+from penstock.contracts.chain import HEADER, Told, checked
 from penstock.contracts.codec import decoded, encoded
 from penstock.contracts.inbox import CancelRun
 from penstock.contracts.plans import PlanHead, PlannedStep, PlanPart
@@ -79,11 +80,15 @@ class Story:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.told: list[Told] = []
         self._news = asyncio.Condition()
 
     async def take(self, stored: Stored) -> None:
         async with self._news:
-            self.events.append(decoded(stored.data, Event))
+            event = decoded(stored.data, Event)
+            self.events.append(event)
+            link = stored.headers.get(HEADER, "")
+            self.told.append(Told(stored.sequence, event.seq, link, stored.data))
             self._news.notify_all()
 
     async def until(self, *what: str, step: str = "", count: int = 1) -> list[Event]:
@@ -98,8 +103,9 @@ class Story:
         return list(self.events)
 
     async def ended(self) -> list[Event]:
-        """Return all events of a run that has ended; they count 1..n without a gap."""
+        """Return all events of a run that has ended; they count 1..n without a gap, and are linked."""
         events = await self.until("succeeded", "failed", "cancelled")
+        assert checked(self.told).verdict == "whole"
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         return events
 

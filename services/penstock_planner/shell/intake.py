@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from penstock.bus import Bus, Consumption, Delivery, Stored, dead
 from penstock.bus.topology import requests_consumer
+from penstock.contracts import chain
 from penstock.contracts.cloudevents import event_type, headers_of
 from penstock.contracts.codec import encoded, error_body
 from penstock.contracts.events import RunEvent
@@ -166,7 +167,9 @@ class Intake:
             subject=run,
             at=message.at,
         )
-        await self.bus.append(subject, encoded(event), headers, message_id=f"{run}.1")
+        body = encoded(event)
+        headers[chain.HEADER] = chain.link(chain.START, body)
+        await self.bus.append(subject, body, headers, message_id=f"{run}.1")
 
     async def _failed(self, delivery: Delivery, error: Exception) -> None:
         known = error if isinstance(error, PenstockError) else None

@@ -21,6 +21,7 @@ from penstock.cli.target import Where, target_options, with_client
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from penstock.contracts.chain import Check
     from penstock.contracts.queries import RunView
     from penstock.sdk.async_client import AsyncClient
 
@@ -255,6 +256,28 @@ def diff(*, where: Where, first: str, second: str, output: str) -> None:
         data={"runs": [one.run, two.run], "differences": rows},
         empty="no differences",
     )
+
+
+@command.command("verify", short_help="Check that a run's events are what was told.")
+@click.argument("run")
+@output_option
+@target_options
+def verify(*, where: Where, run: str, output: str) -> int:
+    """Check a run's stored events: numbered without a gap, each linked to the one before it.
+
+    Note the printed link somewhere else, and a history that was written anew shows too.
+    Exit 0: whole, or its beginning has expired; 1: broken.
+    """
+    from penstock.cli.run_tables import print_check
+    from penstock.sdk.verification import check_of
+
+    async def body(client: AsyncClient) -> tuple[str, Check]:
+        full = await client.full_id(run)
+        return full, await check_of(client, full)
+
+    full, check = with_client(where, body)
+    print_check(full, check, output)
+    return 1 if check.verdict == "broken" else 0
 
 
 @command.command("create", short_help="The same as `penstock submit FILE`.")

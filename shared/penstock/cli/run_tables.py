@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from penstock.cli.output import clean, print_rows, shown
+from penstock.cli.output import clean, print_data, print_rows, shown
 from penstock.contracts.artifacts import TreeRef
+from penstock.contracts.chain import Check
 from penstock.contracts.queries import RunSummary, RunView, StepView
 from penstock.sdk.wording import duration, moment, number, size
 
@@ -124,6 +125,22 @@ def print_view(view: RunView) -> None:
     for step in view.steps:
         if step.error is not None:
             _print_error(view.run, step)
+
+
+def print_check(run: str, check: Check, output: str) -> None:
+    """Print what came of checking a run's events."""
+    if output in ("json", "yaml"):
+        print_data({"run": run} | shown(check, ("verdict", "events", "last")), output)
+    elif output == "name":
+        click.echo(check.last)
+    elif output == "tsv":
+        click.echo("\t".join((run, check.verdict, str(check.events), check.last)))
+    elif check.verdict == "broken":
+        click.echo(f"{run}  broken at message {check.sequence} of the stream: {check.reason}")
+    else:
+        expired = ", its beginning has expired" if check.verdict == "shortened" else ""
+        click.echo(f"{run}  {check.events} events, no gap, nothing changed{expired}")
+        click.echo(f"last link  {check.last}")
 
 
 def _print_error(run: str, step: StepView) -> None:

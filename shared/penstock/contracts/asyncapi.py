@@ -121,7 +121,8 @@ def document() -> dict[str, Any]:
             "description": (
                 "The public half of the bus: plain JSON bodies, CloudEvents 1.0 headers in binary "
                 "mode on events. Requests may come with or without CloudEvents headers, or in "
-                "structured mode. Every event of a run carries `seq`, 1..n without a gap."
+                "structured mode. Every event of a run carries `seq`, 1..n without a gap, and in the "
+                "header `penstock-chain` the SHA-256 of the header before it and of its own body."
             ),
             "license": {"name": "Apache-2.0"},
         },
