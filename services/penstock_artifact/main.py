@@ -48,6 +48,7 @@ async def serve(context: Context[Settings]) -> None:
         log=context.log,
         clock=context.clock,
         verify_max=settings.verify_max,
+        crash=context.crash,
     )
     try:
         try:

@@ -49,6 +49,7 @@ from penstock.errors import (
     Transient,
 )
 from penstock.ids import derived_id
+from penstock.runtime.crash import Crash, never
 from penstock_artifact import decide
 from penstock_artifact.effects import Announce, Discard, Effect, Record, StoreManifest, Unstage
 from penstock_artifact.state import Tree, Trees
@@ -75,12 +76,14 @@ class Shell:
         log: FilteringBoundLogger,
         clock: Clock,
         verify_max: int,
+        crash: Crash = never,
     ) -> None:
         self.bus = bus
         self.names = names
         self.store = store
         self.log = log
         self.clock = clock
+        self.crash = crash
         self.records = Bucket(bus, names.bucket("artifacts"), ArtifactRecord)
         self.trees = Trees()
         self._reads = asyncio.Semaphore(max(1, verify_max))
@@ -118,6 +121,7 @@ class Shell:
         missing = await self.store.missing(decide.behind(tree.objects, request.after))
         page, more = decide.page_of(missing)
         grants = await asyncio.gather(*(self.store.upload_grant(ref) for ref in page))
+        self.crash("artifact.after-grant")
         return UploadAnswer(digest=tree.digest, grants=tuple(grants), more=more)
 
     async def commit(self, request: CommitRequest) -> CommitAnswer:
@@ -138,6 +142,7 @@ class Shell:
         task.result()
         for effect in decide.told(tree, owner):
             await self.perform(effect)
+        self.crash("artifact.before-answer")
         return CommitAnswer(tree=tree_ref(tree.manifest))
 
     async def fetch(self, request: FetchRequest) -> FetchAnswer:
@@ -171,12 +176,15 @@ class Shell:
             case Discard():
                 await self.store.discard(effect)
             case StoreManifest():
+                self.crash("artifact.after-verify")
                 await self.store.put(effect.key, effect.data)
+                self.crash("artifact.after-manifest")
             case Unstage():
                 with contextlib.suppress(BlobUnavailable):  # it may be deleted some other time
                     await self.store.discard(Discard(key=effect.key, why=""))
             case Record():
                 await self._record(effect)
+                self.crash("artifact.after-record")
             case Announce():
                 await self._announce(effect)
             case _:

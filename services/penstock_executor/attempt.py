@@ -167,9 +167,11 @@ class Attempt:
             socket=self._socket.path,
             note=self._logs.note,
         )
+        shop.crash("executor.after-prepare")
         await on_start()
         self.phase = "running"
         ended = await self._ended(command, self._logs)
+        shop.crash("executor.after-end")
         if self._stop is not None or self._given_back:
             raise asyncio.CancelledError
         self.phase = "storing outputs"
@@ -179,7 +181,9 @@ class Attempt:
             failure = input_failure(self._stamps, stamps, item, self._place)
         if failure is not None:
             raise Failed(failure)
-        return await stored_outputs(shop, item, self._place, patience)
+        outputs = await stored_outputs(shop, item, self._place, patience)
+        shop.crash("executor.after-store")
+        return outputs
 
     async def _made(self) -> layout.Place:
         return self._shop.attempts.make(self._name, self.item.outputs)
@@ -189,6 +193,7 @@ class Attempt:
         kills = out_of_memory_kills()
         began = self._shop.clock.monotonic()
         running = self._running = self._shop.launcher.start(command)
+        self._shop.crash("executor.after-start")
         taps = (Tap(running.stdout, logs.take_stdout), Tap(running.stderr, logs.take_stderr))
         limit_s = self.item.timeout_s
         order = StopAttempt(

@@ -125,6 +125,7 @@ class Executor:
         if self._draining:
             await delivery.nak()
             return
+        self._shop.crash("executor.after-take")
         loan = Loan(delivery, Attempt(self._shop, item, delivery.deliveries))
         self._loans[key] = loan
         loan.task = asyncio.create_task(self._run(key, loan))
@@ -181,9 +182,12 @@ class Executor:
                 result = await attempt.run(on_start)
                 for task in started:
                     await task
+                self._shop.crash("executor.before-report")
                 await self._report(result, attempt.delivery)
                 self._remember(key)
+                self._shop.crash("executor.before-ack")
                 await loan.delivery.ack()
+                self._shop.crash("executor.after-ack")
             except GivenBack:
                 await loan.delivery.nak()
             except Transient as error:  # nobody could be told: let another executor try
@@ -367,6 +371,7 @@ async def work(context: Context[Settings]) -> None:
             log=log,
             shell=shell(),
             python_folder=python_folder(data),
+            crash=context.crash,
         )
         try:
             await Executor(context, workshop).serve()

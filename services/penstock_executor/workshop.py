@@ -12,6 +12,7 @@ from penstock.clock import Clock
 from penstock.contracts.subjects import Subjects
 from penstock.contracts.work import Failure
 from penstock.errors import Transient
+from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
 from penstock_executor.place import Attempts
 from penstock_executor.process import Launcher
@@ -38,6 +39,7 @@ class Workshop:
     log: FilteringBoundLogger
     shell: str
     python_folder: str
+    crash: Crash = never
 
 
 class Failed(Exception):

@@ -52,10 +52,18 @@ async def serve(context: Context[Settings]) -> None:
     bus, names, log = context.bus, context.names, context.log
     await ensure(bus, names, NEEDED)
     trees = TreeClient(bus, names, patience_s=ARTIFACT_PATIENCE_S)
-    pipelines = Pipelines(bus, names, trees)
+    pipelines = Pipelines(bus, names, trees, crash=context.crash)
     callers = Callers(bus, names, log)
-    runs = Runs(bus, names, pipelines, trees)
-    intake = Intake(bus, names, runs, callers, log=log, concurrency=context.settings.concurrency)
+    runs = Runs(bus, names, pipelines, trees, crash=context.crash)
+    intake = Intake(
+        bus,
+        names,
+        runs,
+        callers,
+        log=log,
+        concurrency=context.settings.concurrency,
+        crash=context.crash,
+    )
     queries = await Queries(bus, names, pipelines, trees, context.clock).start()
     await callers.start()
     await intake.start()

@@ -20,6 +20,7 @@ from penstock.contracts.queries import LatestEntry, ReuseEntry
 from penstock.contracts.requests import ErrorBody
 from penstock.contracts.subjects import Subjects
 from penstock.errors import BusUnavailable, Conflict, Corrupt, NotFound, PenstockError
+from penstock.runtime.crash import Crash, never
 from penstock_scheduler.decide import LookedUp
 from penstock_scheduler.effects import LookUp
 
@@ -49,11 +50,13 @@ class LookUps:
         names: Subjects,
         log: FilteringBoundLogger,
         answer: Callable[[LookedUp], None],
+        crash: Crash = never,
     ) -> None:
         self.bus = bus
         self.names = names
         self.log = log
         self.answer = answer
+        self.crash = crash
         self.reuse = Bucket(bus, names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(bus, names.bucket("latest"), LatestEntry)
         self.waiting: list[LookUp] = []
@@ -132,6 +135,8 @@ class LookUps:
                     expect=Expect(stored.sequence if stored else 0),
                 )
         await asyncio.gather(*claims.values(), return_exceptions=True)
+        if claims:
+            self.crash("scheduler.after-claim")
         left: list[LookUp] = []
         for number, look in enumerate(batch):
             failure = claims[number].exception() if number in claims else None

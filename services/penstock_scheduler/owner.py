@@ -57,6 +57,7 @@ class Owner:
             await self.term.end()
             self.term = None
         term = Term(self.tools, self.number, await taken_over(self.tools, self.number))
+        self.tools.crash("scheduler.after-takeover")
         try:
             await term.begin()
         except BaseException as error:

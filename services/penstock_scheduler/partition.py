@@ -86,7 +86,7 @@ class Term:
         self.uncompacted = False
         self.reoffer = False
         self.over = False
-        self.looks = LookUps(tools.bus, tools.names, tools.log, self.put)
+        self.looks = LookUps(tools.bus, tools.names, tools.log, self.put, tools.crash)
         self.performer = Performer(tools, self.looks, self.put)
         self._unsettled: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -280,7 +280,9 @@ class Term:
             transitions=tuple(turn.transitions),
             live=len(self.state.runs),
         )
+        self.tools.crash("scheduler.before-append")
         anchor(self.state, await self.log.write(commit))
+        self.tools.crash("scheduler.after-append")
         self.uncompacted = True
 
     async def _replayed(self) -> list[Effect]:
@@ -340,11 +342,13 @@ class Term:
         listed = self.performer.summaries.progress.given
         await self.performer.settle(pending)
         await self.performer.summaries.progress.reached(listed)
+        self.tools.crash("scheduler.before-ack")
         for held in batch:
             if held.delivery is not None:
                 stored = held.delivery.message
                 self.in_hand.pop((stored.subject, stored.sequence), None)
                 await held.delivery.ack()
+        self.tools.crash("scheduler.after-ack")
         if ended:
             await self.performer.events.progress.reached(told)
             for run in ended:
@@ -367,6 +371,7 @@ class Term:
             if not self.uncompacted:
                 continue
             self.uncompacted = False
+            self.tools.crash("scheduler.before-compact")
             try:
                 await self.log.compact(needed_from(self.state))
             except Transient as error:

@@ -53,7 +53,7 @@ class Performer:
         self.tools = tools
         self.looks = looks
         self.put = put
-        self.events = Projector(tools.bus, tools.names, tools.log)
+        self.events = Projector(tools.bus, tools.names, tools.log, tools.crash)
         self.summaries = Summaries(tools.bus, tools.names, tools.log)
         self.reuse = Bucket(tools.bus, tools.names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(tools.bus, tools.names.bucket("latest"), LatestEntry)
@@ -63,6 +63,7 @@ class Performer:
         pending: list[Pending] = []
         for effect in effects:
             done = await self._begun(effect)
+            self.tools.crash("scheduler.after-effect")
             if done is not None:
                 pending.append(Pending(effect, done))
         return pending

@@ -21,6 +21,7 @@ from penstock.contracts.events import RUN_ENDS, RunEvent
 from penstock.contracts.queries import RUN_STATES_FINAL, RunSummary
 from penstock.contracts.subjects import Subjects
 from penstock.errors import BusUnavailable, Conflict, Corrupt, Invalid
+from penstock.runtime.crash import Crash, never
 from penstock_scheduler.effects import Emit
 
 PIPELINED_MAX = 1_000
@@ -64,10 +65,13 @@ class Progress:
 class Projector:
     """Events of one partition, on their way to everybody."""
 
-    def __init__(self, bus: Bus, names: Subjects, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, bus: Bus, names: Subjects, log: FilteringBoundLogger, crash: Crash = never
+    ) -> None:
         self.bus = bus
         self.names = names
         self.log = log
+        self.crash = crash
         self.waiting: deque[Emit] = deque()
         self.progress = Progress()
         self._links: dict[str, str] = {}
@@ -92,6 +96,7 @@ class Projector:
                 await self._arrived.wait()
             chunk = [self.waiting.popleft() for _ in range(min(len(self.waiting), PIPELINED_MAX))]
             await self._told(chunk)
+            self.crash("scheduler.after-events")
             self.progress.advance(len(chunk))
 
     async def _told(self, chunk: Sequence[Emit]) -> None:

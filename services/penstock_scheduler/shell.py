@@ -37,6 +37,7 @@ async def serve(context: Context[Settings]) -> None:
         window=context.settings.window,
         deadline_s=context.settings.deadline_s,
         fail=context.fail,
+        crash=context.crash,
     )
     await ensure(tools.bus, tools.names, NEEDED + TABLES)
     queries = Queries(tools)

@@ -11,6 +11,7 @@ from penstock.bus import Bus, Delivery, dead
 from penstock.clock import Clock
 from penstock.contracts.subjects import Subjects
 from penstock.errors import BusUnavailable
+from penstock.runtime.crash import Crash, never
 
 DELIVERIES_MAX = 5
 AGAIN_S = 1.0
@@ -33,6 +34,7 @@ class Tools:
     deadline_s: float
     fail: Callable[[BaseException], None]
     """Ends the process with an error that no replica of this version can get over."""
+    crash: Crash = never
 
     async def patiently(self, question: Callable[[], Awaitable[T]]) -> T:
         """Return what the bus answers, however long it is away."""

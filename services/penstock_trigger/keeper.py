@@ -17,6 +17,7 @@ from penstock.bus.buckets import Bucket
 from penstock.clock import Clock
 from penstock.contracts.schedules import Schedule, ScheduleState
 from penstock.errors import Conflict, Corrupt, PenstockError, Transient
+from penstock.runtime.crash import Crash, never
 from penstock_trigger.alarms import Alarms
 from penstock_trigger.decide import asked, decided, next_wake, settled, told
 from penstock_trigger.outside import Outside
@@ -50,6 +51,7 @@ class Duty:
     takeover_s: float
     alone_since: float
     """When this replica came up, if no other was there; 0 if one was."""
+    crash: Crash = never
     heard_at: dict[str, float] = field(default_factory=dict)
     """Replica → when it last wrote any cursor, on our monotonic clock."""
 
@@ -164,6 +166,7 @@ class Keeper:
                 if after is None:
                     break
                 continue
+            self.duty.crash("trigger.after-decide")
         due = next_wake(self.schedule, self.timing, self.state)
         # A tick that is due and yet undecided waits for room, which settling makes.
         late = due is not None and due <= judgement.now
@@ -234,10 +237,12 @@ class Keeper:
             answer = await self.duty.outside.run_for(ask.request, wanted)
             if answer is None:
                 return
+        self.duty.crash("trigger.after-request")
         now = self.duty.clock.now()
         events = told(state, timing_of(definition), answer, now)
         recent = now - head.due < DEDUPLICATED_S
         await self.duty.outside.announce(events, recent=recent)
+        self.duty.crash("trigger.after-event")
         run = answer.run if answer is not None else ""
         while self.state is not None:
             after = settled(self.state, head, run, self.duty.me)

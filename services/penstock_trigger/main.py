@@ -33,6 +33,7 @@ async def serve(context: Context[Settings]) -> None:
         late_s=context.settings.late_s,
         takeover_s=context.settings.takeover_s,
         watch_s=context.settings.watch_s,
+        crash=context.crash,
     )
     try:
         await shell.start()

@@ -13,6 +13,7 @@ from penstock.contracts.events import RUN_ENDS
 from penstock.contracts.schedules import Schedule, ScheduleState
 from penstock.contracts.subjects import Subjects
 from penstock.errors import Corrupt, NotFound, Transient
+from penstock.runtime.crash import Crash, never
 from penstock_trigger.alarms import Alarms
 from penstock_trigger.keeper import Duty, Keeper, state_in
 from penstock_trigger.outside import Outside
@@ -38,6 +39,7 @@ class Shell:
     late_s: float
     takeover_s: float
     watch_s: float
+    crash: Crash = never
     keepers: dict[str, Keeper] = field(default_factory=dict)
     cursors_seen: dict[str, tuple[ScheduleState | None, int]] = field(default_factory=dict)
     _follows: list[Subscription] = field(default_factory=list)
@@ -73,6 +75,7 @@ class Shell:
             late_s=self.late_s,
             takeover_s=self.takeover_s,
             alone_since=alone_since,
+            crash=self.crash,
         )
         self.alarms.start()
         for stored in definitions.values():

@@ -23,6 +23,7 @@ from penstock.contracts.events import RunEvent
 from penstock.contracts.requests import RunAnswer
 from penstock.contracts.subjects import Subjects
 from penstock.errors import Corrupt, Invalid, PenstockError, Refused, Transient
+from penstock.runtime.crash import Crash, never
 from penstock_planner.decide.reading import pairing_of, pipeline_token, wish_of
 from penstock_planner.shell.callers import Callers
 from penstock_planner.shell.runs import Runs
@@ -48,6 +49,7 @@ class Intake:
         log: FilteringBoundLogger,
         concurrency: int,
         delays_s: Sequence[float] = DELAYS_S,
+        crash: Crash = never,
     ) -> None:
         self.bus = bus
         self.names = names
@@ -55,6 +57,7 @@ class Intake:
         self.callers = callers
         self.log = log
         self.delays_s = delays_s
+        self.crash = crash
         self._in_hand: set[Delivery] = set()
         self._heart: asyncio.Task[None] | None = None
         self._free = asyncio.Semaphore(concurrency)
@@ -102,6 +105,7 @@ class Intake:
 
     async def _handle(self, delivery: Delivery) -> None:
         message = delivery.message
+        self.crash("planner.after-take")
         try:
             answer = await self._answer(delivery)
         except Exception as error:
@@ -114,8 +118,10 @@ class Intake:
             return
         # The ack comes last: killed before it, another planner gives the answer again. A caller
         # that is not there costs two seconds of waiting, which hold up nobody.
+        self.crash("planner.before-answer")
         key = pairing_of(message.subject, message.data, message.headers)
         given = await self.callers.give(key, encoded(answer))
+        self.crash("planner.before-ack")
         await delivery.ack()
         self.log.info(
             "answered" if given else "done",

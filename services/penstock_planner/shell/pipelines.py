@@ -15,6 +15,7 @@ from penstock.contracts.requests import RunRequest
 from penstock.contracts.spec import GitInfo, PipelineSpec, spec_bytes
 from penstock.contracts.subjects import Subjects
 from penstock.errors import Conflict, Corrupt, Invalid, NotFound
+from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
 from penstock_planner.decide.problems import nearest
 from penstock_planner.decide.reading import (
@@ -52,8 +53,11 @@ class Resolved:
 class Pipelines:
     """The buckets `pipelines` and `specs`."""
 
-    def __init__(self, bus: Bus, names: Subjects, trees: TreeClient) -> None:
+    def __init__(
+        self, bus: Bus, names: Subjects, trees: TreeClient, *, crash: Crash = never
+    ) -> None:
         self.bus = bus
+        self.crash = crash
         self.trees = trees
         self.views: Bucket[PipelineView] = Bucket(bus, names.bucket("pipelines"), PipelineView)
         self.specs: Bucket[StoredSpec] = Bucket(bus, names.bucket("specs"), StoredSpec)  # type: ignore[arg-type]
@@ -208,6 +212,7 @@ class Pipelines:
                 await self.views.create(f"{name}.{view.version}", view)
             except Conflict:
                 continue  # somebody took this version first: look again
+            self.crash("planner.after-version")
             await self._make_latest(name, view)
             return msgspec.structs.replace(view, created=True)
         raise Conflict(f"{RACES_MAX} others registered {name!r} first", where="name")

@@ -37,6 +37,7 @@ from penstock.contracts.requests import (
 from penstock.contracts.subjects import Subjects
 from penstock.errors import BusUnavailable, Conflict, Invalid, NotFound, Refused
 from penstock.ids import derived_id, run_id
+from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
 from penstock.units import Seconds
 from penstock_planner.decide.plan import Origin, Plan, parts_of, planned
@@ -54,8 +55,17 @@ QUEUED = "queued"
 class Runs:
     """What a request does to the bus."""
 
-    def __init__(self, bus: Bus, names: Subjects, pipelines: Pipelines, trees: TreeClient) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        names: Subjects,
+        pipelines: Pipelines,
+        trees: TreeClient,
+        *,
+        crash: Crash = never,
+    ) -> None:
         self.bus = bus
+        self.crash = crash
         self.names = names
         self.pipelines = pipelines
         self.trees = trees
@@ -131,6 +141,7 @@ class Runs:
         key = getattr(wish.request, "idempotency_key", "")
         parts_of(plan.head, plan.steps)  # refuses what does not fit, before anything is durable
         await self.pipelines.keep(resolved)
+        self.crash("planner.after-spec")
         if key and entry is None:
             entry = KeyEntry(key=key, run=plan.head.run, content=content_of(wish), at=at)
             try:
@@ -145,7 +156,9 @@ class Runs:
                 again = True
                 head = msgspec.structs.replace(plan.head, run=entry.run, requested_at=entry.at)
                 plan = Plan(head, plan.steps, plan.notes)
+            self.crash("planner.after-key")
         await self._append(plan, again=again)
+        self.crash("planner.after-parts")
         if entry is not None:
             await self.keys.put(_key(key), msgspec.structs.replace(entry, planned=True))
         return RunAnswer(run=plan.head.run, state=QUEUED, notes=plan.notes)

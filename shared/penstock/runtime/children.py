@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.runtime.crash import VARIABLE as CRASH
 from penstock.runtime.stack import READY_FD, Service, ServiceState, birth_of
 from penstock.units import MIB
 
@@ -155,6 +156,8 @@ class Child:
         output, output_end = os.pipe()
         ready, ready_end = os.pipe()
         environment = {**self.command.environment, READY_FD: str(ready_end)}
+        if self.restarts:
+            environment.pop(CRASH, None)  # died at once; what starts again is to recover
         try:
             process = subprocess.Popen(  # noqa: ASYNC220 - a fork of this small process takes 2 ms
                 self.command.words,

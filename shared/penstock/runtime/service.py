@@ -23,6 +23,7 @@ from penstock.bus.nats import connect
 from penstock.clock import Clock, SystemClock
 from penstock.contracts.subjects import Subjects
 from penstock.errors import PenstockError, Transient
+from penstock.runtime.crash import Crash, crash_at, never
 from penstock.runtime.logs import adopt, logger
 from penstock.runtime.settings import Common
 from penstock.runtime.stack import READY_FD
@@ -41,6 +42,7 @@ class Context(Generic[S]):
     names: Subjects
     log: FilteringBoundLogger
     clock: Clock = field(default_factory=SystemClock)
+    crash: Crash = never
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _failure: "asyncio.Future[None] | None" = None
 
@@ -73,7 +75,8 @@ def run(service: str, settings: S, body: Callable[[Context[S]], Awaitable[None]]
     log = logger(service, instance, settings.log_level)
     adopt(log)
     try:
-        asyncio.run(_main(service, instance, settings, body, log))
+        crash = crash_at(settings.crash_at, service)
+        asyncio.run(_main(service, instance, settings, body, log, crash=crash))
     except PenstockError as error:
         log.error(
             "stopped", code=error.code, where=error.where, message=error.message, hint=error.hint
@@ -90,6 +93,8 @@ async def _main(
     settings: S,
     body: Callable[[Context[S]], Awaitable[None]],
     log: FilteringBoundLogger,
+    *,
+    crash: Crash,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -112,6 +117,7 @@ async def _main(
         bus=bus,
         names=Subjects(settings.workspace),
         log=log,
+        crash=crash,
         stopping=stopping,
     )
     failure: asyncio.Future[None] = loop.create_future()
