@@ -1,5 +1,6 @@
 # Five tasks, from nothing but Python 3.11 or newer, git and make:
 #   make setup   make demo   make test   make check   make bench
+# Some benchmarks: make bench ONLY="chain-50 hello-warm"; exit 1 when a bound is missed: CHECK=1
 # Another interpreter: make setup PYTHON=python3.13
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ check: setup
 	@$(BIN)/pytest -q -m "not server and not docker and not slow"
 
 bench: setup
-	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+	@$(BIN)/python -m tests.bench $(ONLY) $(if $(CHECK),--check)
 
 # -- the environment, made once and again only when what it is made from has changed ---------------
 
