@@ -30,6 +30,7 @@ from penstock_scheduler.transitions import (
     StepCancelled,
     StepFailed,
     StepFollowing,
+    StepOverdue,
     StepQueued,
     StepReady,
     StepRetrying,
@@ -104,6 +105,13 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outputs: dict[str, TreeRef] | None = None
     at: float = 0
     """When it came here, seconds since 1970. RETRYING: when the next attempt is due."""
+    since: float = 0
+    """When its needs were met; 0: they are not."""
+    typical_s: float = 0
+    samples: int = 0
+    """What earlier attempts took, see effects/expecting.py; known once the step has looked."""
+    overdue: int = 0
+    """The attempt that has been told as overdue."""
 
 
 _WAITING = StepState()
@@ -116,6 +124,17 @@ class Follower(msgspec.Struct, frozen=True, gc=False):
     run: str
     step: str
     look: int
+
+
+class Bounds(msgspec.Struct, frozen=True, gc=False):
+    """What bounds a step in time, beside its run: seconds, 0: nothing."""
+
+    timeout_s: float = 0
+    deadline_s: float = 0
+    expected_s: float = 0
+
+
+_UNBOUNDED = Bounds()
 
 
 @dataclass(slots=True)
@@ -131,6 +150,10 @@ class Run:
     index: dict[str, int] = field(default_factory=dict)
     plans: list[bytes] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
+    bounded: dict[int, Bounds] = field(default_factory=dict)
+    """Only of the steps that declare any: asked for at every move, so not decoded every time."""
+    fresh: frozenset[int] = frozenset()
+    """Steps that run whatever was done before."""
     steps: list[StepState] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)
     """Needs that have not ended well yet."""
@@ -156,6 +179,10 @@ class Run:
     def plan(self, step: int) -> PlannedStep:
         """Return the plan of a step."""
         return _plan.decode(self.plans[step])
+
+    def bounds(self, step: int) -> Bounds:
+        """Return what bounds a step in time."""
+        return self.bounded.get(step, _UNBOUNDED)
 
 
 _plan: msgspec.json.Decoder[PlannedStep] = msgspec.json.Decoder(PlannedStep)
@@ -214,6 +241,7 @@ def evolve(partition: Partition, transition: Transition, at: float) -> None:  # 
                 fingerprint=transition.fingerprint,
                 leader=stale,
                 at=at,
+                since=run.steps[step].since or at,
             )
         case StepFollowing(step=step):
             run.steps[step] = msgspec.structs.replace(
@@ -234,6 +262,9 @@ def evolve(partition: Partition, transition: Transition, at: float) -> None:  # 
                 fingerprint=before.fingerprint,
                 holds=before.holds or transition.holds,
                 at=at,
+                since=before.since or at,
+                typical_s=transition.typical_s or before.typical_s,
+                samples=transition.samples or before.samples,
             )
             run.seq += 1
             partition.arrivals += 1
@@ -250,10 +281,16 @@ def evolve(partition: Partition, transition: Transition, at: float) -> None:  # 
         case AttemptBegan(step=step):
             _move(partition, run, step, StepStatus.RUNNING, at, delivery=transition.delivery)
             run.seq += 1
+        case StepOverdue(step=step):
+            run.steps[step] = msgspec.structs.replace(run.steps[step], overdue=transition.attempt)
+            run.seq += 1
         case StepRetrying(step=step):
             _move(partition, run, step, StepStatus.RETRYING, transition.retry_at)
             run.seq += 1
         case StepReused(step=step):
+            run.steps[step] = msgspec.structs.replace(
+                run.steps[step], typical_s=transition.typical_s, samples=transition.samples
+            )
             _move(partition, run, step, StepStatus.REUSED, at, outputs=transition.outputs or None)
             _meet_needs(run, step)
         case StepSucceeded(step=step):
@@ -333,6 +370,12 @@ def _record_plan(partition: Partition, transition: PlanRecorded, at: float) -> N
     run.names = [step.name for step in planned]
     run.index = {name: number for number, name in enumerate(run.names)}
     run.plans = [msgspec.json.encode(step) for step in planned]
+    run.bounded = {
+        number: Bounds(step.timeout_s, step.deadline_s, step.expected_s)
+        for number, step in enumerate(planned)
+        if step.timeout_s or step.deadline_s or step.expected_s
+    }
+    run.fresh = frozenset(number for number, step in enumerate(planned) if step.fresh)
     known: dict[str, str] = {}
     run.targets = [known.setdefault(step.compute, step.compute) for step in planned]
     run.steps = [_WAITING] * len(planned)
@@ -377,6 +420,10 @@ def _move(
         holds=before.holds,
         outputs=outputs,
         at=at,
+        since=before.since,
+        typical_s=before.typical_s,
+        samples=before.samples,
+        overdue=before.overdue,
     )
     if before.status is StepStatus.QUEUED:
         _prune(partition, _target(partition, run, step))

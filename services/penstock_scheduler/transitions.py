@@ -109,6 +109,9 @@ class StepReused(Message, tag="step.reused.v1"):
     reason: str = ""
     compared_with: str = ""
     parts: tuple[Part, ...] = ()
+    typical_s: float = 0
+    samples: int = 0
+    """As in StepQueued, for the next run to know."""
 
 
 class StepQueued(Message, tag="step.queued.v1"):
@@ -124,6 +127,9 @@ class StepQueued(Message, tag="step.queued.v1"):
     reason: str = ""
     compared_with: str = ""
     parts: tuple[Part, ...] = ()
+    typical_s: float = 0
+    """What earlier attempts of the step took, learned from `samples` of them."""
+    samples: int = 0
 
 
 class AttemptOffered(Message, tag="attempt.offered.v1"):
@@ -142,6 +148,17 @@ class AttemptBegan(Message, tag="attempt.began.v1"):
     attempt: int
     executor: str = ""
     delivery: int = 1
+
+
+class StepOverdue(Message, tag="step.overdue.v1"):
+    """The attempt runs for longer than was expected, and goes on."""
+
+    run: str
+    step: int
+    attempt: int
+    expected_s: float
+    declared: bool = False
+    """The pipeline says what is expected; else earlier runs do."""
 
 
 class StepRetrying(Message, tag="step.retrying.v1"):
@@ -225,6 +242,7 @@ Transition = (
     | StepQueued
     | AttemptOffered
     | AttemptBegan
+    | StepOverdue
     | StepRetrying
     | StepSucceeded
     | StepFailed

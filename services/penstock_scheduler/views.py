@@ -169,7 +169,11 @@ def _step(view: StepView, event: StepEvent) -> StepView:
                 executor=event.executor,
                 target=event.target or view.target,
                 started_at=event.at,
+                overdue_at=0,
+                expected_s=0,
             )
+        case "overdue":
+            return msgspec.structs.replace(view, overdue_at=event.at, expected_s=event.expected_s)
         case "reused":
             return msgspec.structs.replace(
                 view,

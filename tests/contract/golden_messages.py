@@ -57,7 +57,7 @@ SPEC = PipelineSpec(
             outputs={"model": "${{parent.outputs.model}}"},
             environment_variables={"OMP_NUM_THREADS": "1"},
             compute="gpu",
-            limits=Limits(timeout=60, retries=2, retry_delay=0.5),
+            limits=Limits(timeout=60, retries=2, retry_delay=0.5, deadline=600, expected=30),
             needs=("prepare",),
             is_deterministic=False,
             display_name="Train",
@@ -115,6 +115,8 @@ STEP_VIEW = queries.StepView(
     queued_at=1.0,
     started_at=2.0,
     ended_at=3.5,
+    overdue_at=3.0,
+    expected_s=0.5,
 )
 SCHEDULE = schedules.Schedule(
     name="nightly",
@@ -175,6 +177,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
         reuse="refresh",
         priority=5,
         compute="cpu",
+        deadline=3600,
         name="nightly",
         who="ada@lab",
     ),
@@ -212,9 +215,12 @@ MESSAGES: dict[str, Message | Strict | object] = {
                 environment_variables={"A": "b"},
                 compute="cpu",
                 timeout_s=60,
+                deadline_s=600,
+                expected_s=30,
                 attempts_max=3,
                 retry_delay_s=0.5,
                 deterministic=False,
+                fresh=True,
                 given=plans.Given(
                     run=RUN,
                     outputs={"model": DIGEST},
@@ -351,6 +357,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
         tags={"kind": "svc"},
         failure=FAILURE,
         retry_at=1_795_228_802.5,
+        expected_s=30,
     ),
     "event.trigger": events.TriggerEvent(
         trigger="nightly",
@@ -436,7 +443,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
         ended_at=3.0,
     ),
     "bucket.latest": queries.LatestEntry(
-        run=RUN, fingerprint=DIGEST, parts={"code": OTHER}, at=1.0
+        run=RUN, fingerprint=DIGEST, parts={"code": OTHER}, at=1.0, typical_s=1.5, samples=3
     ),
     "artifact.manifest": MANIFEST,
     "artifact.stage": artifacts.StageRequest(digest=DIGEST, size=9),

@@ -56,12 +56,23 @@ FACTS: tuple[t.Transition, ...] = (
         reason="same",
         compared_with=OTHER,
         parts=PARTS,
+        typical_s=1.5,
+        samples=3,
     ),
     t.StepQueued(
-        run=RUN, step=1, attempt=2, holds=True, reason="new", compared_with=OTHER, parts=PARTS
+        run=RUN,
+        step=1,
+        attempt=2,
+        holds=True,
+        reason="new",
+        compared_with=OTHER,
+        parts=PARTS,
+        typical_s=1.5,
+        samples=3,
     ),
     t.AttemptOffered(run=RUN, step=1, attempt=2),
     t.AttemptBegan(run=RUN, step=1, attempt=2, executor="x-1", delivery=3),
+    t.StepOverdue(run=RUN, step=1, attempt=2, expected_s=1.5, declared=True),
     t.StepRetrying(run=RUN, step=1, attempt=2, failure=FAILURE, retry_at=9.5, **RESULT),  # type: ignore[arg-type]
     t.StepSucceeded(run=RUN, step=1, attempt=2, outputs={"o": TREE}, **RESULT),  # type: ignore[arg-type]
     t.StepFailed(run=RUN, step=1, attempt=2, failure=FAILURE, **RESULT),  # type: ignore[arg-type]

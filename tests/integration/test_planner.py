@@ -557,7 +557,7 @@ async def test_a_rerun_from_failed_takes_over_what_succeeded(
     new, _ = await rerun(**{"from": "start"})
     assert [step.given for step in new.steps] == [None, None]
     new, _ = await rerun(**{"from": ["prepare"]})
-    assert [step.given for step in new.steps] == [None, None]
+    assert [(step.given, step.fresh) for step in new.steps] == [(None, True), (None, False)]
     new, _ = await rerun(parameters={"lr": 3}, **{"from": ["train"]})
     assert new.head.parameters == {"lr": 3}
     assert [step.given for step in new.steps] == [prepared, None]

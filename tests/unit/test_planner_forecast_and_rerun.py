@@ -142,6 +142,18 @@ def test_from_named_steps_runs_them_and_everything_behind() -> None:
     assert steps_to_run("report", steps, steps, views(**ALL)) == {"report"}
 
 
+def test_only_the_named_steps_run_whatever_was_done_before() -> None:
+    steps = chain()
+    rerun = steps_to_run(("prepare",), steps, steps, views(**ALL))
+    plan = with_given(steps, "r1", views(**ALL), rerun, ("prepare",))
+    assert {s.name: (s.fresh, s.given is None) for s in plan} == {
+        "other": (False, False),
+        "prepare": (True, True),
+        "train": (False, True),
+        "report": (False, True),
+    }
+
+
 def test_from_failed_with_nothing_failed_runs_nothing() -> None:
     assert steps_to_run("failed", chain(), chain(), views(**ALL)) == set()
 

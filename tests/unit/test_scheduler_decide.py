@@ -424,7 +424,7 @@ def test_a_cancel_ends_what_has_not_begun_and_stops_what_runs() -> None:
     ]
 
 
-def test_a_stop_is_repeated_until_it_is_reported_and_given_up_after_a_minute() -> None:
+def test_a_stop_is_repeated_until_it_is_reported_and_given_up_in_the_end() -> None:
     partition = after(plan(step("a")), began("a"), CancelRun(run=RUN))
     due = TimerDue(run=RUN, kind="stop")
     turn = decided(partition, [due], NOW + 5)
@@ -544,7 +544,10 @@ def test_a_success_is_offered_to_equals_and_kept_for_comparison() -> None:
                 run=RUN, step="a", outputs={"o": TREE}, metrics={"m": 2}, seconds=3, ended_at=NOW
             ),
         ),
-        PutLatest("p.a", LatestEntry(run=RUN, fingerprint=KEY, parts=PARTS, at=NOW)),
+        PutLatest(
+            "p.a",
+            LatestEntry(run=RUN, fingerprint=KEY, parts=PARTS, at=NOW, typical_s=3, samples=1),
+        ),
     ]
 
 
@@ -582,6 +585,17 @@ def test_a_step_that_may_not_be_reused_neither_reads_nor_writes(
     assert found[1] == StepQueued(run=RUN, step=0, reason=reason)
     turn = decided(partition, [ok("a")], NOW)
     assert not [e for e in turn.effects if isinstance(e, PutReuse | PutLatest | ReleaseFlight)]
+
+
+def test_a_step_that_a_rerun_names_runs_whatever_was_done_before() -> None:
+    named = msgspec.structs.replace(A, fresh=True)
+    turn = decided(partition := Partition(), [plan(named, reuse="use")], NOW)
+    assert orders(turn)[1:] == [LookUp(RUN, "a", 1, KEY, "p.a", claim=False)]
+    found = decided(partition, [looked(latest=LATEST)], NOW).transitions[0]
+    assert isinstance(found, StepQueued)
+    assert (found.reason, found.holds) == ("the rerun names this step", False)
+    kept = decided(partition, [ok("a", outputs={"o": TREE})], NOW).effects
+    assert [type(e) for e in kept if isinstance(e, PutReuse)] == [PutReuse]
 
 
 def test_given_results_are_taken_over_without_a_look() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.contracts.artifacts import TreeRef
+from penstock.contracts.events import StepEvent
 from penstock.contracts.inbox import CancelRun, TimerDue
 from penstock.contracts.plans import Bound, PlanHead, PlannedOutput, PlannedStep, PlanPart
 from penstock.contracts.requests import Reuse
@@ -46,6 +47,8 @@ class Script:
     window: int
     seed: int
     cancel_after: int | None
+    expire: bool = False
+    """Deadlines of steps come due, at any moment."""
 
 
 @st.composite
@@ -67,6 +70,8 @@ def scripts(draw: st.DrawFn) -> Script:
                 attempts_max=draw(st.integers(1, 3)),
                 retry_delay_s=draw(st.sampled_from([0.0, 1.0])),
                 timeout_s=draw(st.sampled_from([0.0, 10.0])),
+                deadline_s=draw(st.sampled_from([0.0, 3.0])),
+                expected_s=draw(st.sampled_from([0.0, 2.0])),
                 deterministic=draw(st.booleans()),
             )
         )
@@ -79,6 +84,7 @@ def scripts(draw: st.DrawFn) -> Script:
         window=draw(st.integers(1, 4)),
         seed=draw(st.integers(0, 2**32)),
         cancel_after=draw(st.none() | st.integers(0, 20)),
+        expire=draw(st.booleans()),
     )
 
 
@@ -87,6 +93,7 @@ class Played:
     partition: Partition
     log: list[tuple[float, list[Transition]]] = field(default_factory=list)
     told: list[tuple[int, str, str]] = field(default_factory=list)
+    overdue: list[tuple[str, int]] = field(default_factory=list)
     begun_with_open_needs: list[str] = field(default_factory=list)
 
 
@@ -126,6 +133,8 @@ def answers(played: Played, script: Script, effect: Effect) -> list[Input]:
     match effect:
         case Emit(event=event):
             played.told.append((event.seq, getattr(event, "step", ""), event.what))
+            if isinstance(event, StepEvent) and event.what == "overdue":
+                played.overdue.append((event.step, event.attempt))
             return []
         case LookUp():
             return [
@@ -141,7 +150,8 @@ def answers(played: Played, script: Script, effect: Effect) -> list[Input]:
             check_needs(played, item)
             return reports(script, item)
         case SetTimer():
-            if effect.kind in ("timeout", "deadline"):
+            expires = effect.kind == "deadline" and effect.step and script.expire
+            if effect.kind in ("timeout", "deadline") and not expires:
                 return []
             return [
                 TimerDue(run=effect.run, step=effect.step, attempt=effect.attempt, kind=effect.kind)
@@ -166,6 +176,11 @@ def check_needs(played: Played, item: WorkItem) -> None:
     plan = run.plan(run.index[item.step])
     if any(run.steps[run.index[need]].status not in WELL for need in plan.needs):
         played.begun_with_open_needs.append(item.step)
+
+
+def timeless(steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+    """Return steps that have as long as they like."""
+    return tuple(msgspec.structs.replace(step, deadline_s=0) for step in steps)
 
 
 def reports(script: Script, item: WorkItem) -> list[Input]:
@@ -200,6 +215,7 @@ def test_every_run_ends_once_with_every_step_ended_and_every_event_told_once(
     assert sorted(step for step, _ in ends) == sorted(["", *(s.name for s in script.steps)])
     assert ends[-1][0] == ""
     assert played.begun_with_open_needs == []
+    assert len(played.overdue) == len(set(played.overdue)), "told twice as overdue"
     assert all(target.out == 0 for target in played.partition.targets.values())
 
 
@@ -224,7 +240,7 @@ def test_the_log_alone_gives_the_same_state(script: Script) -> None:
 @given(scripts())
 def test_what_can_happen_without_failures_or_a_cancel_is_a_success(script: Script) -> None:
     script = Script(
-        steps=script.steps,
+        steps=timeless(script.steps),
         outcomes=dict.fromkeys(script.outcomes, (True, True, True)),
         on=script.on,
         reuse=script.reuse,
@@ -243,7 +259,7 @@ def test_without_a_cancel_the_steps_end_as_a_naive_reading_of_the_graph_says(
 ) -> None:
     """Only runs that go on after a failure: otherwise the order of events decides who was first."""
     script = Script(
-        steps=script.steps,
+        steps=timeless(script.steps),
         outcomes=script.outcomes,
         on=True,
         reuse=script.reuse,

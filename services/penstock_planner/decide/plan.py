@@ -156,7 +156,7 @@ def _head(spec: PipelineSpec, request: RunRequest, origin: Origin, draft: Draft)
         reuse=reuse_of(spec, request),
         priority=request.priority,
         continue_on_step_failure=spec.settings.continue_on_step_failure,
-        deadline_s=spec.settings.deadline,
+        deadline_s=request.deadline or spec.settings.deadline,
         requested_at=origin.requested_at,
         who=request.who,
         git=spec.git if origin.git is None else origin.git,
@@ -186,9 +186,10 @@ def _check_request(spec: PipelineSpec, request: RunRequest, problems: Problems) 
             "priority",
             f"{request.priority}; allowed: -{PRIORITY_MAX} to {PRIORITY_MAX}",
         )
-    deadline = spec.settings.deadline
-    if not (deadline >= 0 and math.isfinite(deadline)):
-        problems.add("E_RANGE", "settings.deadline", f"{deadline}; allowed: 0 or more")
+    deadlines = {"settings.deadline": spec.settings.deadline, "deadline": request.deadline}
+    for where, deadline in deadlines.items():
+        if not (deadline >= 0 and math.isfinite(deadline)):
+            problems.add("E_RANGE", where, f"{deadline}; allowed: 0 or more")
     texts: Mapping[str, str] = {
         "experiment": request.experiment or spec.experiment,
         "display_name": request.name or spec.display_name,

@@ -1,6 +1,6 @@
 """A new run from an earlier one: what is taken over as it is, and what runs again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -65,11 +65,18 @@ def steps_to_run(
 
 
 def with_given(
-    steps: Sequence[PlannedStep], run: str, views: Mapping[str, StepView], rerun: set[str]
+    steps: Sequence[PlannedStep],
+    run: str,
+    views: Mapping[str, StepView],
+    rerun: set[str],
+    named: Collection[str] = (),
 ) -> tuple[PlannedStep, ...]:
-    """Return a plan in which everything not in `rerun` carries the results of the earlier run."""
+    """Return a plan in which everything not in `rerun` carries the results of the earlier run.
+
+    `named`: what runs again although nothing may have changed.
+    """
     return tuple(
-        step
+        msgspec.structs.replace(step, fresh=step.name in named)
         if step.name in rerun
         else msgspec.structs.replace(step, given=_given(run, step, views[step.name]))
         for step in steps

@@ -66,6 +66,8 @@ def bound_step(name: str, step: StepSpec, draft: Draft, compute: str) -> Planned
         environment_variables=variables,
         compute=_compute(step, where, draft) or compute,
         timeout_s=step.limits.timeout,
+        deadline_s=step.limits.deadline,
+        expected_s=step.limits.expected,
         attempts_max=step.limits.retries + 1,
         retry_delay_s=step.limits.retry_delay,
         deterministic=step.is_deterministic,
@@ -256,8 +258,10 @@ def _code_digest(step: StepSpec, code: str, where: str, problems: Problems) -> s
 
 def _check_limits(step: StepSpec, where: str, problems: Problems) -> None:
     limits = step.limits
-    if not (limits.timeout >= 0 and math.isfinite(limits.timeout)):
-        problems.add("E_RANGE", f"{where}.limits.timeout", f"{limits.timeout}; allowed: 0 or more")
+    for name in ("timeout", "deadline", "expected"):
+        seconds = getattr(limits, name)
+        if not (seconds >= 0 and math.isfinite(seconds)):
+            problems.add("E_RANGE", f"{where}.limits.{name}", f"{seconds}; allowed: 0 or more")
     if not 0 <= limits.retries <= RETRIES_MAX:
         problems.add(
             "E_RANGE", f"{where}.limits.retries", f"{limits.retries}; allowed: 0 to {RETRIES_MAX}"

@@ -42,7 +42,7 @@ from penstock.trees.client import TreeClient
 from penstock.units import Seconds
 from penstock_planner.decide.plan import Origin, Plan, parts_of, planned
 from penstock_planner.decide.reading import Wish, content_of
-from penstock_planner.decide.rerun import steps_to_run, with_given
+from penstock_planner.decide.rerun import steps_named, steps_to_run, with_given
 from penstock_planner.shell.pipelines import Pipelines, Resolved
 from penstock_planner.state import KeyEntry
 
@@ -278,7 +278,8 @@ class Runs:
         notes = plan.notes
         if not rerun:
             notes += (f"every step of run {request.run} has succeeded; nothing will run again",)
-        return Plan(plan.head, with_given(plan.steps, request.run, views, rerun), notes)
+        named = steps_named(request.from_, plan.steps)
+        return Plan(plan.head, with_given(plan.steps, request.run, views, rerun, named), notes)
 
     async def views(self, run: str) -> dict[str, StepView]:
         """Return what became of each step of a run, as the scheduler tells it, page by page.

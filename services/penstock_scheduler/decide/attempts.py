@@ -4,10 +4,12 @@ The first terminal report of the current attempt counts, whichever delivery made
 after it is late news.
 """
 
+from msgspec.structs import replace
+
 from penstock.contracts.work import AttemptFailed, AttemptStarted, AttemptSucceeded, Failure
 from penstock_scheduler.decide.progress import begin_run, breaks_off, current, step_ended
 from penstock_scheduler.decide.turn import Turn
-from penstock_scheduler.effects import Stop
+from penstock_scheduler.effects import Stop, deadline_at
 from penstock_scheduler.state import RUN_ENDED, Run, RunStatus, StepStatus
 from penstock_scheduler.transitions import (
     AttemptBegan,
@@ -85,8 +87,10 @@ def give_up(turn: Turn, run: Run, step: int, message: AttemptFailed) -> None:
         )
         step_ended(turn, run, step)
         return
-    if message.retriable and attempt < plan.attempts_max and not breaks_off(run):
-        delay = retry_delay_s(plan.retry_delay_s, attempt)
+    delay = retry_delay_s(plan.retry_delay_s, attempt)
+    until = deadline_at(run, step) or float("inf")
+    again = message.retriable and attempt < plan.attempts_max and turn.now + delay < until
+    if again and not breaks_off(run):
         turn.record(
             StepRetrying(
                 run=name,
@@ -109,7 +113,7 @@ def give_up(turn: Turn, run: Run, step: int, message: AttemptFailed) -> None:
             run=name,
             step=step,
             attempt=attempt,
-            failure=message.failure,
+            failure=_told(turn, run, step, message.failure),
             executor=message.executor,
             seconds=message.seconds,
             logs=message.logs,
@@ -129,6 +133,25 @@ def nobody_s(run: Run, step: int, failure: Failure) -> AttemptFailed:
         executor="",
         failure=failure,
     )
+
+
+def deadline_failure(run: Run, step: int) -> Failure:
+    """Return the failure of a step that took too long, whatever it waited for."""
+    state, seconds = run.steps[step], run.bounds(step).deadline_s
+    return Failure(
+        code="E_DEADLINE",
+        message=f"not ended {seconds:g} s after its needs were met; it was {state.status.value}",
+        where=f"steps.{run.names[step]}",
+        hint="raise limits.deadline, or see what it waited for: penstock run show",
+    )
+
+
+def _told(turn: Turn, run: Run, step: int, failure: Failure) -> Failure:
+    """Return a failure as the step's: an attempt that was stopped at the step's deadline says so."""
+    until = deadline_at(run, step)
+    if not until or turn.now < until or failure.code not in ("E_TIMEOUT", "E_CANCELLED"):
+        return failure
+    return replace(deadline_failure(run, step), log_tail=failure.log_tail)
 
 
 def retry_delay_s(first_s: float, attempt: int) -> float:

@@ -63,6 +63,8 @@ def answer(turn: Turn, message: LookedUp) -> None:
                 reason=reason_of(parts, compared_with=compared_with, reused_from=entry.run),
                 compared_with=compared_with,
                 parts=parts,
+                typical_s=latest.typical_s if latest else 0,
+                samples=latest.samples if latest else 0,
             )
         )
         step_ended(turn, run, step)
@@ -75,6 +77,8 @@ def answer(turn: Turn, message: LookedUp) -> None:
     obstacle: Obstacle = ""
     if run.head.reuse == "refresh":
         obstacle = "refresh"
+    elif step in run.fresh:
+        obstacle = "named"
     elif entry is not None and entry.ended_at:
         obstacle = "gone"
     reason = reason_of(
@@ -90,6 +94,8 @@ def answer(turn: Turn, message: LookedUp) -> None:
             reason=reason,
             compared_with=compared_with,
             parts=parts,
+            typical_s=latest.typical_s if latest else 0,
+            samples=latest.samples if latest else 0,
         )
     )
     turn.touch(plan.compute)

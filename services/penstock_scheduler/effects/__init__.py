@@ -14,6 +14,7 @@ from typing import Any, Literal
 from penstock.contracts.fingerprints import parts_of
 from penstock.contracts.inbox import FlightLanded, FollowFlight
 from penstock.contracts.queries import LatestEntry, ReuseEntry
+from penstock_scheduler.effects.expecting import expected_s, learned, overdue_timer
 from penstock_scheduler.effects.orders import (
     RECORDS,
     AskFlight,
@@ -33,8 +34,17 @@ from penstock_scheduler.effects.orders import (
     Withdraw,
 )
 from penstock_scheduler.effects.results import digests_of, latest_key, work_item
-from penstock_scheduler.effects.told import accepted, ended, run_event, summary, told
+from penstock_scheduler.effects.timing import (
+    STOP_AGAIN_S,
+    deadline_at,
+    run_deadline,
+    step_deadline,
+    stop_timer,
+    timeout_timer,
+)
+from penstock_scheduler.effects.told import accepted, ended, overdue, run_event, summary, told
 from penstock_scheduler.state import (
+    ENDED,
     IN_FLIGHT,
     RUN_ENDED,
     Partition,
@@ -54,6 +64,7 @@ from penstock_scheduler.transitions import (
     StepCancelled,
     StepFailed,
     StepFollowing,
+    StepOverdue,
     StepQueued,
     StepReady,
     StepRetrying,
@@ -82,17 +93,14 @@ __all__ = [
     "TellFlight",
     "TimerKind",
     "Withdraw",
+    "deadline_at",
     "dispatches",
     "effects_of",
+    "expected_s",
     "landed",
     "owed",
     "stops",
 ]
-
-TIMEOUT_SLACK_S = 30.0
-"""The executor enforces a step's timeout; this much later the scheduler believes it dead."""
-STOP_AGAIN_S = 5.0
-"""A stop order is core NATS and may be lost: it is repeated until the attempt is reported."""
 
 
 def effects_of(partition: Partition, transition: Transition, at: float) -> list[Effect]:
@@ -102,16 +110,16 @@ def effects_of(partition: Partition, transition: Transition, at: float) -> list[
         return []
     match transition:
         case PlanRecorded():
-            return [accepted(run, at), summary(run), _deadline(partition, run)]
+            return [accepted(run, at), summary(run), run_deadline(partition, run)]
         case RunStarted():
             return [run_event(run, "started", at), summary(run)]
         case RunCancelling():
-            timer = [_stop_timer(run, at)] if run.running else []
+            timer = [stop_timer(run, at)] if run.running else []
             return [Withdraw(run.head.run), *stops(run), *timer]
         case RunSucceeded() | RunFailed() | RunCancelled():
             return [ended(run, transition, at), summary(run), CancelTimers(run.head.run)]
         case StepReady(step=step):
-            return [_look_up(run, step)]
+            return [_look_up(run, step), *step_deadline(run, step)]
         case StepFollowing(step=step):
             return [_ask(run, step), *landed(run, step)]
         case AttemptOffered(step=step):
@@ -129,7 +137,7 @@ def owed(partition: Partition) -> Iterator[Effect]:
         if run.status in RUN_ENDED:
             yield CancelTimers(run.head.run)
         elif run.status is not RunStatus.ARRIVING:
-            yield _deadline(partition, run)
+            yield run_deadline(partition, run)
             yield from _owed_to_steps(run)
 
 
@@ -137,8 +145,10 @@ def _owed_to_steps(run: Run) -> Iterator[Effect]:
     if run.cancelling is not None:
         yield Withdraw(run.head.run)
         yield from stops(run)
-        yield _stop_timer(run, run.cancelling_at)
+        yield stop_timer(run, run.cancelling_at)
     for step, state in enumerate(run.steps):
+        if state.since and state.status not in ENDED:
+            yield from step_deadline(run, step)
         match state.status:
             case StepStatus.LOOKING:
                 yield _look_up(run, step)
@@ -149,7 +159,8 @@ def _owed_to_steps(run: Run) -> Iterator[Effect]:
             case StepStatus.RUNNING:
                 if run.cancelling is None:
                     yield Dispatch(work_item(run, step))
-                yield from _timeout(run, step)
+                yield from timeout_timer(run, step)
+                yield from overdue_timer(run, step)
             case StepStatus.RETRYING:
                 yield SetTimer(run.head.run, run.names[step], state.attempt, "retry", state.at)
             case _:
@@ -196,20 +207,20 @@ def _step_effects(run: Run, transition: Transition, at: float) -> list[Effect]:
     """Return the effects of facts about a step that everybody hears of."""
     match transition:
         case StepQueued(step=step):
-            return [
-                told(
-                    run,
-                    step,
-                    "queued",
-                    at,
-                    attempt=transition.attempt,
-                    target=run.targets[step],
-                    fingerprint=run.steps[step].fingerprint,
-                    reason=transition.reason,
-                    compared_with=transition.compared_with,
-                    parts=transition.parts,
-                )
-            ]
+            event = told(
+                run,
+                step,
+                "queued",
+                at,
+                attempt=transition.attempt,
+                target=run.targets[step],
+                fingerprint=run.steps[step].fingerprint,
+                reason=transition.reason,
+                compared_with=transition.compared_with,
+                parts=transition.parts,
+            )
+            first = transition.attempt == 1 and not run.steps[step].look  # else it is set already
+            return [event, *(step_deadline(run, step) if first else [])]
         case AttemptBegan(step=step):
             event = told(
                 run,
@@ -220,7 +231,9 @@ def _step_effects(run: Run, transition: Transition, at: float) -> list[Effect]:
                 target=run.targets[step],
                 executor=transition.executor,
             )
-            return [event, *_timeout(run, step)]
+            return [event, *timeout_timer(run, step), *overdue_timer(run, step)]
+        case StepOverdue(step=step):
+            return [overdue(run, transition, at)]
         case StepReused(step=step):
             event = told(
                 run,
@@ -236,7 +249,8 @@ def _step_effects(run: Run, transition: Transition, at: float) -> list[Effect]:
                 logs=transition.logs,
                 metrics=transition.metrics,
             )
-            return [event, *_kept_for_comparison(run, step, at), *landed(run, step)]
+            kept = _kept_for_comparison(run, step, at)
+            return [event, *kept, *landed(run, step)]
         case StepSucceeded(step=step):
             event = told(
                 run,
@@ -247,7 +261,7 @@ def _step_effects(run: Run, transition: Transition, at: float) -> list[Effect]:
                 fingerprint=run.steps[step].fingerprint,
                 outputs=transition.outputs,
             )
-            kept = _kept_for_comparison(run, step, at)
+            kept = _kept_for_comparison(run, step, at, transition.seconds)
             return [event, *_kept_for_equals(run, transition, at), *kept, *landed(run, step)]
         case StepRetrying(step=step, attempt=attempt):
             event = told(
@@ -341,13 +355,22 @@ def _kept_for_equals(run: Run, done: StepSucceeded, at: float) -> list[Effect]:
     return [PutReuse(fingerprint, entry)]
 
 
-def _kept_for_comparison(run: Run, step: int, at: float) -> list[Effect]:
-    fingerprint = run.steps[step].fingerprint
+def _kept_for_comparison(run: Run, step: int, at: float, seconds: float = 0) -> list[Effect]:
+    state = run.steps[step]
+    fingerprint = state.fingerprint
     if not fingerprint:
         return []
     plan = run.plan(step)
     parts = parts_of(plan, digests_of(run, plan))
-    entry = LatestEntry(run=run.head.run, fingerprint=fingerprint, parts=parts, at=at)
+    typical_s, samples = learned(state.typical_s, state.samples, seconds)
+    entry = LatestEntry(
+        run=run.head.run,
+        fingerprint=fingerprint,
+        parts=parts,
+        at=at,
+        typical_s=typical_s,
+        samples=samples,
+    )
     return [PutLatest(latest_key(run, step), entry)]
 
 
@@ -359,7 +382,7 @@ def _look_up(run: Run, step: int) -> LookUp:
         look=state.look,
         fingerprint=state.fingerprint,
         latest=latest_key(run, step),
-        claim=run.head.reuse == "use",
+        claim=run.head.reuse == "use" and step not in run.fresh,
         stale=state.leader,
     )
 
@@ -377,22 +400,3 @@ def _ask(run: Run, step: int) -> AskFlight:
             look=state.look,
         )
     )
-
-
-def _deadline(partition: Partition, run: Run) -> SetTimer:
-    seconds = run.head.deadline_s or partition.deadline_s
-    return SetTimer(run.head.run, "", 0, "deadline", run.accepted_at + seconds)
-
-
-def _stop_timer(run: Run, at: float) -> SetTimer:
-    return SetTimer(run.head.run, "", 0, "stop", at + STOP_AGAIN_S)
-
-
-def _timeout(run: Run, step: int) -> list[Effect]:
-    """Return the timer behind the executor's own; a step without a timeout has the run's deadline."""
-    seconds = run.plan(step).timeout_s
-    if not seconds:
-        return []
-    state = run.steps[step]
-    due = state.at + seconds + TIMEOUT_SLACK_S
-    return [SetTimer(run.head.run, run.names[step], state.attempt, "timeout", due)]

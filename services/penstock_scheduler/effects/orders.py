@@ -8,7 +8,7 @@ from penstock.contracts.inbox import FlightLanded, FollowFlight
 from penstock.contracts.queries import LatestEntry, ReuseEntry, RunSummary
 from penstock.contracts.work import WorkItem
 
-TimerKind = Literal["timeout", "retry", "deadline", "stop"]
+TimerKind = Literal["timeout", "retry", "deadline", "stop", "overdue"]
 
 
 @dataclass(frozen=True, slots=True)

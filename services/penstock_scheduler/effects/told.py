@@ -8,7 +8,13 @@ from penstock.contracts.queries import RunSummary
 from penstock_scheduler.effects.orders import Emit, PutSummary
 from penstock_scheduler.effects.results import outputs_of
 from penstock_scheduler.state import RUN_ENDED, Run, RunStatus
-from penstock_scheduler.transitions import RunCancelled, RunEnd, RunFailed, RunSucceeded
+from penstock_scheduler.transitions import (
+    RunCancelled,
+    RunEnd,
+    RunFailed,
+    RunSucceeded,
+    StepOverdue,
+)
 
 GRAPH_STEPS_MAX = 2_000
 GRAPH_NEEDS_MAX = 10_000
@@ -28,6 +34,24 @@ def told(run: Run, step: int, what: StepWhat, at: float, **fields: Any) -> Emit:
         **fields,
     )
     return Emit(event, head.traceparent)
+
+
+def overdue(run: Run, fact: StepOverdue, at: float) -> Emit:
+    """Return the event of an attempt that takes longer than expected."""
+    step, state = fact.step, run.steps[fact.step]
+    seconds = round(at - state.at, 3)
+    source = "declared" if fact.declared else "learned from earlier runs"
+    return told(
+        run,
+        step,
+        "overdue",
+        at,
+        attempt=fact.attempt,
+        target=run.targets[step],
+        seconds=seconds,
+        expected_s=fact.expected_s,
+        reason=f"runs for {seconds:.0f} s; expected: {fact.expected_s:g} s, {source}",
+    )
 
 
 def run_event(run: Run, what: RunWhat, at: float, **fields: Any) -> Emit:

@@ -164,7 +164,7 @@ def cancel(*, where: Where, run: str, reason: str, output: str) -> None:
     "from_",
     default="failed",
     metavar="failed|start|STEP,…",
-    help="failed: keep what succeeded · start: everything, through reuse · STEP,…: these and what follows, through reuse.",
+    help="failed: keep what succeeded · start: everything, through reuse · STEP,…: these anew, and what follows through reuse.",
 )
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Change an input."

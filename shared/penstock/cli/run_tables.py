@@ -66,6 +66,8 @@ def run_row(run: RunSummary) -> dict[str, object]:
 def step_row(step: StepView) -> dict[str, object]:
     """Return a step as a row of STEP_COLUMNS."""
     words = step.reason
+    if step.overdue_at and step.state == "running":
+        words = f"overdue: expected {duration(step.expected_s)}"
     if step.error is not None:
         words = f"{step.error.code}: {step.error.message}"
     ran = step.started_at or step.seconds

@@ -47,6 +47,7 @@ def submit_options(function: click.decorators.FC) -> click.decorators.FC:
             click.option("--experiment", default="", help="Name that groups runs."),
             click.option("--name", default="", help="Display name of this run."),
             click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher goes first."),
+            click.option("--deadline", type=float, default=0, help="Seconds from accepted to ended; then it fails."),
             click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="Tag the run; repeat."),
             click.option("--key", default="", help="Idempotency key: the same key is the same run."),
         )
@@ -84,6 +85,7 @@ def submit(
     experiment: str,
     name: str,
     priority: int,
+    deadline: float,
     tags: tuple[str, ...],
     key: str,
     output: str,
@@ -106,6 +108,7 @@ def submit(
             reuse=reuse,
             name=name,
             priority=priority,
+            deadline=deadline,
             compute=compute,
             idempotency_key=key,
         )

@@ -104,6 +104,8 @@ class StepEvent(Message):
     failure: Failure | None = None
     retry_at: float = 0
     """retrying: when the next attempt is due."""
+    expected_s: float = 0
+    """overdue: the run time that was expected, declared or learned; `seconds` is what it runs already."""
 
 
 class TriggerEvent(Message):

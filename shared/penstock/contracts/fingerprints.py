@@ -33,16 +33,17 @@ NAMED_MAX = 3
 NONE = "none"
 _DIGESTED = "blake3:"
 
-Obstacle = Literal["", "off", "refresh", "nondeterministic", "gone", "unfinished"]
+Obstacle = Literal["", "off", "refresh", "named", "nondeterministic", "gone", "unfinished"]
 """Why a step is not reused although nothing need have changed.
 
-off, refresh: the request said so · nondeterministic: the step said so · gone: the outputs no longer
+off, refresh: the request said so · named: a rerun named the step · nondeterministic: the step said so · gone: the outputs no longer
 exist · unfinished: the run compared with has no results to offer.
 """
 
 _OBSTACLES: dict[str, str] = {
     "off": "reuse is off in this run",
     "refresh": "this run refreshes results",
+    "named": "the rerun names this step",
     "nondeterministic": "the step is not deterministic",
 }
 

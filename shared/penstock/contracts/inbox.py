@@ -43,7 +43,7 @@ class FlightLanded(Message, tag="flight.landed.v1"):
 
 
 class TimerDue(Message, tag="timer.due.v1"):
-    """A scheduled message came due. `kind`: timeout · retry · deadline · stop · lost."""
+    """A scheduled message came due. `kind`: timeout · retry · deadline · stop · overdue."""
 
     run: str
     step: str = ""

@@ -54,9 +54,15 @@ class PlannedStep(Message):
     compute: str = "default"
     timeout_s: float = 0
     """Seconds of run time per attempt; 0: the scheduler's own limit."""
+    deadline_s: float = 0
+    """Seconds from the moment its needs are met to its end; 0: none but the run's."""
+    expected_s: float = 0
+    """Seconds of run time after which an attempt is told as overdue; 0: learned."""
     attempts_max: int = 1
     retry_delay_s: float = 1.0
     deterministic: bool = True
+    fresh: bool = False
+    """A rerun names it: it runs whatever was done before, and offers its result to later runs."""
     given: "Given | None" = None
     """Set by a rerun: the step is not run, these are its results."""
 

@@ -118,6 +118,10 @@ class StepView(Message):
     queued_at: float = 0
     started_at: float = 0
     ended_at: float = 0
+    overdue_at: float = 0
+    """When the attempt that runs was told as overdue; 0: it was not."""
+    expected_s: float = 0
+    """The run time that was expected of the overdue attempt."""
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,3 +247,7 @@ class LatestEntry(Message):
     fingerprint: str
     parts: dict[str, str] = {}
     at: float = 0
+    typical_s: float = 0
+    """What a successful attempt of the step takes, see the scheduler's effects/expecting.py."""
+    samples: int = 0
+    """How many attempts that was learned from, as far as it counts."""

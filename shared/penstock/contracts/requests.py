@@ -29,6 +29,8 @@ class RunRequest(Strict):
     """Higher goes first, -100 to 100."""
     compute: str = ""
     """Overrides the pipeline's default compute target."""
+    deadline: float = 0
+    """Seconds from accepted to ended, queued time included; 0: the pipeline's own, else the workspace's."""
     name: str = ""
     """Display name of the run."""
     who: str = ""
@@ -47,8 +49,8 @@ class RerunRequest(Strict):
     """Run an earlier run again as a new run.
 
     `from`: "failed" keeps what succeeded; "start" sends everything through the reuse rules; a list
-    sends the named steps, and everything behind them, through the reuse rules and keeps the rest.
-    A named step that has not changed is therefore reused.
+    runs the named steps again, whatever was done before, sends everything behind them through the
+    reuse rules (equal outputs cut them off) and keeps the rest.
     """
 
     run: str

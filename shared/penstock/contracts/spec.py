@@ -75,9 +75,16 @@ class Output(Strict):
 
 
 class Limits(Strict):
-    """What bounds a step. `timeout` is seconds of run time per attempt; 0 means the workspace's."""
+    """What bounds a step, in seconds; 0: nothing does."""
 
     timeout: float = 0
+    """Run time of one attempt. An attempt that takes longer is ended, and tried again if it may be."""
+    deadline: float = 0
+    """From the moment the step's needs are met to its end: waiting for its turn and for equal work,
+    all attempts and the pauses between them included. Then it fails, and is not tried again."""
+    expected: float = 0
+    """Run time that an attempt is expected to take. A longer one is told as `overdue` while it runs,
+    once. 0: what earlier runs of the step took is expected, see the scheduler's effects/expecting.py."""
     retries: int = 0
     retry_delay: float = 1.0
     """Seconds before the first retry; doubled each time, at most 300."""
@@ -109,7 +116,7 @@ class StepSpec(Strict):
 
 
 class Settings(Strict):
-    """Settings of a whole pipeline. `deadline` is seconds for the whole run; 0 means the workspace's."""
+    """Settings of a whole pipeline. `deadline`: seconds from accepted to ended; 0: the workspace's."""
 
     default_compute: str = ""
     continue_on_step_failure: bool = False

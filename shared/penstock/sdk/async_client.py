@@ -157,9 +157,10 @@ class AsyncClient:
         name: str = "",
         priority: int = 0,
         compute: str = "",
+        deadline: float = 0,
         idempotency_key: str = "",
     ) -> RunAnswer:
-        """Run a pipeline; return its run, `state` "queued", and notes.
+        """Run a pipeline; return its run, `state` "queued", and notes. `deadline`: seconds, 0: its own.
 
         Raises:
             Refused: the definition, a parameter or a local file is not acceptable.
@@ -173,6 +174,7 @@ class AsyncClient:
             experiment=experiment or (definition.spec.experiment if definition else ""),
             reuse=reuse,
             compute=compute,
+            deadline=deadline,
             tags=dict(tags or {}),
             name=name,
             priority=priority,

@@ -71,9 +71,12 @@ class Client:
         name: str = "",
         priority: int = 0,
         compute: str = "",
+        deadline: float = 0,
         idempotency_key: str = "",
     ) -> "Run":
         """Run a pipeline (a `Pipeline`, a YAML file, a registered name) and return its run.
+
+        `deadline`: seconds from accepted to ended; 0: what the pipeline says.
 
         Raises:
             Refused: the pipeline, a parameter or a local file is not acceptable.
@@ -89,6 +92,7 @@ class Client:
                 name=name,
                 priority=priority,
                 compute=compute,
+                deadline=deadline,
                 idempotency_key=idempotency_key,
             )
         )

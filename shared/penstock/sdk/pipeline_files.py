@@ -3,7 +3,8 @@
 What Azure's client only warns about is a note here; what this release cannot do is refused by name
 (E_UNSUPPORTED); a key that nearly names one that matters is refused with "did you mean". Our own keys,
 which Azure's client ignores with a warning: `depends_on` (or `needs`), `hash_paths`, `is_deterministic`
-on any step, `limits.retries`, `limits.retry_delay`, `settings.deadline`.
+on any step, `limits.retries`, `limits.retry_delay`, `limits.deadline`, `limits.expected`,
+`settings.deadline`.
 """
 
 import re
@@ -412,11 +413,13 @@ class _Reader:
 
     def limits(self, node: Section) -> Limits:
         section = node.section("limits")
-        section.refuse_unknown(("timeout", "retries", "retry_delay"))
+        section.refuse_unknown(("timeout", "retries", "retry_delay", "deadline", "expected"))
         return Limits(
             timeout=section.number("timeout"),
             retries=section.whole("retries"),
             retry_delay=section.number("retry_delay", default=1.0),
+            deadline=section.number("deadline"),
+            expected=section.number("expected"),
         )
 
 

@@ -122,7 +122,7 @@ class Progress:
         step.retry_at = float(data.get("retry_at", 0))
         step.failure = data.get("failure") or (step.failure if step.state == "failed" else {})
         if seen.what == "started":
-            step.started_at, step.last_line = seen.at, ""
+            step.started_at, step.last_line, step.overdue = seen.at, "", False
         if step.ended:
             step.ended_at = seen.at
             step.seconds = float(data.get("seconds", 0))

@@ -98,6 +98,8 @@ class PipelineStep:
         environment_variables: Mapping[str, str] | None,
         timeout_seconds: float,
         retries: int,
+        deadline_seconds: float,
+        expected_seconds: float,
     ) -> None:
         self.display_name = name
         self.name = name_from(name)
@@ -105,7 +107,12 @@ class PipelineStep:
         self.allow_reuse = allow_reuse
         self.hash_paths = tuple(hash_paths or ())
         self.compute = _compute_name(compute_target)
-        self.limits = Limits(timeout=timeout_seconds, retries=retries)
+        self.limits = Limits(
+            timeout=timeout_seconds,
+            retries=retries,
+            deadline=deadline_seconds,
+            expected=expected_seconds,
+        )
         self.after: list[PipelineStep] = []
         self.inputs: dict[str, Argument] = {}
         self.outputs: dict[str, OutputFileDatasetConfig] = {}
@@ -207,7 +214,9 @@ class PythonScriptStep(PipelineStep):
     `allow_reuse`: take an earlier result of the same bytes, arguments and inputs. `hash_paths`: only
     these of the source count for that. `version`: another one is another step. `compute_target`: the
     name of a target that an executor serves. `timeout_seconds`: of one attempt, 0: none. `retries`:
-    attempts after the first. `runconfig` and `runconfig_pipeline_params` are not used.
+    attempts after the first. `deadline_seconds`: from the step's turn to its end, waiting and retries
+    included. `expected_seconds`: an attempt that takes longer is told as overdue. `runconfig` and
+    `runconfig_pipeline_params` are not used.
 
     Raises:
         Invalid: E_ID, a name that is none; E_OUTPUT_CLASH, another step writes this output.
@@ -232,6 +241,8 @@ class PythonScriptStep(PipelineStep):
         environment_variables: Mapping[str, str] | None = None,
         timeout_seconds: float = 0,
         retries: int = 0,
+        deadline_seconds: float = 0,
+        expected_seconds: float = 0,
     ) -> None:
         super().__init__(
             name=name or script_name,
@@ -246,6 +257,8 @@ class PythonScriptStep(PipelineStep):
             environment_variables=environment_variables,
             timeout_seconds=timeout_seconds,
             retries=retries,
+            deadline_seconds=deadline_seconds,
+            expected_seconds=expected_seconds,
         )
         self.script_name = script_name
         self.words = [self._word(value) for value in arguments or ()]
@@ -276,6 +289,8 @@ class CommandStep(PipelineStep):
         environment_variables: Mapping[str, str] | None = None,
         timeout_seconds: float = 0,
         retries: int = 0,
+        deadline_seconds: float = 0,
+        expected_seconds: float = 0,
     ) -> None:
         if not command:
             raise Invalid("no command", code="E_MISSING", where="CommandStep")
@@ -293,6 +308,8 @@ class CommandStep(PipelineStep):
             environment_variables=environment_variables,
             timeout_seconds=timeout_seconds,
             retries=retries,
+            deadline_seconds=deadline_seconds,
+            expected_seconds=expected_seconds,
         )
         # Texts are pieces of a shell command, as in SDK v1; only values are made safe.
         self._command = " ".join(p if isinstance(p, str) else self._word(p) for p in parts)
