@@ -42,6 +42,9 @@ FINISHED_MAX = 4096
 """Finished attempts that are remembered, so that a lost ack does not run one again."""
 STORE_PATIENCE_S = 15.0
 """How long one call waits for the store; attempt.py calls again and tells the step's log."""
+CACHE = "cache"
+OPEN_CACHE = "cache-open"
+"""Steps without a namespace can write to their inputs: they get a cache that shares nothing with the store."""
 STREAMS = ("work", "inbox", "logs", "dead")
 
 Key = tuple[str, str, int]
@@ -356,7 +359,8 @@ async def work(context: Context[Settings]) -> None:
         trees = TreeClient(
             context.bus,
             context.names,
-            cache=data / "cache",
+            cache=data / (CACHE if launcher.namespace else OPEN_CACHE),
+            shielded=launcher.namespace,
             cache_bytes_max=settings.cache_bytes_max,
             patience_s=STORE_PATIENCE_S,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.work import Failure, WorkItem
 from penstock.errors import PenstockError
-from penstock.trees.scan import scanned_file
+from penstock.trees.hashing import Scan
 from penstock_executor.archive import gathered
 from penstock_executor.decide import layout, outcome
 from penstock_executor.place import output_problem, remove
@@ -32,13 +32,16 @@ async def stored_outputs(
         output = item.outputs[name]
         path = Path(place.output(name, output))
 
+        scans: list[Scan] = []
+
         async def once() -> TreeRef:
-            if layout.is_file(output):
-                scan = await asyncio.to_thread(
-                    lambda: scanned_file(path, path.name, purpose="output")
-                )
-                return await shop.trees.put(scan, owner_of(item), give=True)
-            return await shop.trees.put_folder(path, owner_of(item), give=True)
+            if not scans:  # what is given away is no longer there to be scanned again
+                if layout.is_file(output):
+                    scan = shop.trees.scan_file(path, path.name, purpose="output", give=True)
+                else:
+                    scan = shop.trees.scan_folder(path, give=True)
+                scans.append(await scan)
+            return await shop.trees.put(scans[0], owner_of(item), give=True)
 
         try:
             return await patience.wait(once, f"output {name}")

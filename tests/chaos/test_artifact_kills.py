@@ -19,7 +19,8 @@ from penstock.testing.fleet import Fleet
 from penstock.testing.servers import NatsServer
 from penstock.testing.stores import MinioServer
 from penstock.trees.client import TreeClient
-from penstock.trees.scan import Scan, scanned
+from penstock.trees.hashing import Scan
+from penstock.trees.scan import scanned
 from penstock.units import MIB
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

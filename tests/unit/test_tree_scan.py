@@ -207,9 +207,7 @@ def test_names_come_out_in_normal_form(tmp_path: Path) -> None:
     (tmp_path / "cafe\u0301").write_text("x")
     scan = scanned(tmp_path, ignore=False)
     assert scan.manifest.entries[0].path == "caf\u00e9"
-    source = scan.files[digest_of(b"x")]
-    assert isinstance(source, Path)
-    assert source.read_text() == "x"
+    assert scan.files[digest_of(b"x")] == b"x"
 
 
 @pytest.mark.parametrize("size", [10, 5_000_000])

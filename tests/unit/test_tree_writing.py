@@ -13,10 +13,11 @@ from penstock.contracts.artifacts import SMALL_BYTES, Entry, Layout, Manifest, l
 from penstock.contracts.paths import EMPTY_DIGEST, check_manifest
 from penstock.errors import Corrupt, Invalid, NotFound, PenstockError
 from penstock.ids import digest_of
-from penstock.trees.cache import SEAL_NS, Cache
+from penstock.trees.cache import LOOKED_AT, SEAL_NS, Cache
+from penstock.trees.hashing import Scan
 from penstock.trees.materialise import Folder, changed_paths
-from penstock.trees.scan import Scan, scanned, scanned_bytes
-from penstock.trees.sources import Sources, check_contents, contents_of
+from penstock.trees.scan import scanned, scanned_bytes
+from penstock.trees.sources import Sources, check_contents, contents_of, small_bytes
 from penstock.trees.writing import Writing
 
 
@@ -320,20 +321,20 @@ def test_outputs_that_are_given_become_the_cache(tmp_path: Path) -> None:
     sources.check_unchanged()
     assert (root / "big").stat().st_nlink == 2
     for key in sources.objects:
-        (piece,) = sources.pieces(key, cache)
+        (piece,), cached = sources.pieces(key, cache)
+        assert cached
         assert isinstance(piece, Path)
         check_contents(piece, contents_of(layout_of(scan.manifest))[key])
 
 
-@pytest.mark.parametrize("name", ["big", "small"])
 @pytest.mark.parametrize("give", [True, False])
 def test_a_source_that_changed_after_it_was_read_does_not_enter_the_cache(
-    name: str, give: bool, tmp_path: Path
+    give: bool, tmp_path: Path
 ) -> None:
     scan, root = scan_of_files(tmp_path)
-    size = (root / name).stat().st_size
-    (root / name).write_bytes(b"!" * size)
-    os.utime(root / name, (1, 1))
+    size = (root / "big").stat().st_size
+    (root / "big").write_bytes(b"!" * size)
+    os.utime(root / "big", (1, 1))
     cache = Cache(tmp_path / "cache")
     sources = Sources(scan, layout_of(scan.manifest))
 
@@ -345,6 +346,139 @@ def test_a_source_that_changed_after_it_was_read_does_not_enter_the_cache(
         keep_all()
     with pytest.raises(Invalid, match="E_OUTPUT_CHANGED"):
         sources.check_unchanged()
+
+
+def test_a_small_file_is_stored_as_it_was_read_whatever_became_of_it(tmp_path: Path) -> None:
+    scan, root = scan_of_files(tmp_path)
+    (root / "small").write_bytes(b"2")
+    layout = layout_of(scan.manifest)
+    sources = Sources(scan, layout)
+    (key,) = (key for key in sources.objects if key.startswith("pack/"))
+    cache = Cache(tmp_path / "cache")
+    sources.keep(key, cache, give=True)
+    path = cache.path(key, 1)
+    assert path is not None
+    assert path.read_bytes() == b"1"
+    assert not sources.seal(), "the folder is not what was scanned, so it is not kept"
+
+
+@pytest.mark.parametrize("how", ["another name", "an open file"])
+def test_an_output_that_others_may_write_to_is_copied(how: str, tmp_path: Path) -> None:
+    scan, root = scan_of_files(tmp_path)
+    cache = Cache(tmp_path / "cache")
+    sources = Sources(scan, layout_of(scan.manifest))
+    with (root / "big").open("r+b") as writer:
+        if how == "another name":
+            writer.close()
+            os.link(root / "big", tmp_path / "outside")
+        for key in sources.objects:
+            sources.keep(key, cache, give=True)
+        with (root / "big").open("r+b") as late:
+            late.write(b"evil")
+    path = cache.path(f"cas/{digest_of(BIG)[:2]}/{digest_of(BIG)}", len(BIG))
+    assert path is not None
+    assert path.read_bytes() == BIG
+
+
+def kept_folder(tmp_path: Path) -> tuple[Scan, Layout, Cache]:
+    root = tmp_path / "root"
+    for name in ("a/one", "a/run", "b", "none"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("" if name == "none" else name)
+    (root / "a" / "run").chmod(0o755)
+    (root / "big").write_bytes(BIG)
+    scan = scanned(root, ignore=False)
+    layout = layout_of(scan.manifest)
+    cache = Cache(tmp_path / "cache")
+    sources = Sources(scan, layout)
+    for key in sources.objects:
+        sources.keep(key, cache, give=True)
+    assert sources.seal()
+    sources.give_folder(scan.ref.digest, cache)
+    assert not root.exists()
+    return scan, layout, cache
+
+
+def written_from_kept(tmp_path: Path, scan: Scan, layout: Layout, cache: Cache) -> Writing:
+    kept = cache.folder(scan.ref.digest, small_bytes(scan.manifest))
+    assert kept is not None
+    writing = Writing(
+        layout,
+        list(scan.manifest.entries),
+        cache,
+        tmp_path / "into",
+        read_only=True,
+        private=False,
+        kept=kept,
+    )
+    writing.run()
+    assert scanned(tmp_path / "into", ignore=False).manifest == scan.manifest
+    return writing
+
+
+def test_small_files_of_a_kept_folder_are_links(tmp_path: Path) -> None:
+    scan, layout, cache = kept_folder(tmp_path)
+    written_from_kept(tmp_path, scan, layout, cache)
+    links = [(tmp_path / "into" / e.path).stat().st_nlink for e in scan.manifest.entries]
+    assert links == [2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("how", ["written to", "longer", "made writable", "gone", "a link"])
+def test_a_kept_file_that_was_tampered_with_is_never_given_to_a_step(
+    how: str, tmp_path: Path
+) -> None:
+    scan, layout, cache = kept_folder(tmp_path)
+    kept = cache.folder(scan.ref.digest, small_bytes(scan.manifest))
+    assert kept is not None
+    victim = kept / "b"
+    victim.chmod(0o644)
+    if how == "written to":
+        victim.write_text("!")
+        victim.chmod(0o444)
+    elif how == "longer":
+        victim.write_text("longer")
+        victim.chmod(0o444)
+        os.utime(victim, ns=(SEAL_NS, SEAL_NS))
+    elif how != "made writable":
+        victim.unlink()
+    if how == "a link":
+        victim.symlink_to("/etc/passwd")
+    assert written_from_kept(tmp_path, scan, layout, cache).kept is None
+
+
+def test_a_kept_folder_leaves_the_cache_as_a_whole(tmp_path: Path) -> None:
+    scan, _, cache = kept_folder(tmp_path)
+    digest, size = scan.ref.digest, small_bytes(scan.manifest)
+    again = Cache(cache.root, 1)
+    again.trim()
+    assert again.folder(digest, size) is None
+    assert everything_below(cache.root) == {}
+
+
+def test_what_a_crash_in_the_middle_of_an_eviction_left_is_swept(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    half = tmp_path / "incoming" / "doomed-1"
+    half.mkdir()
+    (half / "file").write_text("x")
+    young = cache.written([b"somebody else's, on its way in"])
+    Cache(tmp_path)
+    assert not half.exists()
+    assert young.exists()
+
+
+def test_caches_of_several_processes_keep_one_bound(tmp_path: Path) -> None:
+    caches = [Cache(tmp_path, 10_000) for _ in range(4)]
+    for number in range(400):
+        put(caches[number % 4], f"cas/ab/{number}", b"x" * 100)
+        found = sum(path.stat().st_size for path in (tmp_path / "cas" / "ab").iterdir())
+        assert found <= 10_000 + 4 * 10_000 * LOOKED_AT
+
+
+def test_what_is_in_use_outlives_its_eviction(tmp_path: Path) -> None:
+    into, manifest, cache = written(tmp_path, read_only=True, private=False)
+    cache.bytes_max = 0
+    assert cache.trim() == 0
+    assert scanned(into, ignore=False).manifest == manifest
 
 
 def test_an_object_with_one_wrong_bit_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@
 
 An object is written under a name of its own, fsynced, hard-linked to its key (which fails if the
 key exists: that makes it write-once, also between machines) and its directory is fsynced.
-Objects share no inode with any file a step can reach: a step that writes to its input in place
-must not be able to change what is stored.
+Objects share no inode with a file that a step can write to: what writes to its input in place must not
+be able to change what is stored. A file that nobody can write to any more may become an object by link
+alone (`take_once`), which spares the one copy that costs as much as the step's own writing.
 """
 
 import contextlib
@@ -31,6 +32,14 @@ CHUNK_BYTES = 1 * MIB
 HASHED_BYTES = 4 * MIB
 STALE_S = 86_400.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LINKS_REFUSED = (
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EMLINK,
+    errno.EACCES,
+    errno.EOPNOTSUPP,
+    errno.ENOENT,
+)
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 Piece = Path | bytes
@@ -119,6 +128,57 @@ def write_once(root: Path, key: str, pieces: Iterable[Piece], size: int) -> bool
             sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+    return True
+
+
+def take_once(root: Path, key: str, source: Path, size: int) -> bool | None:
+    """Make a file itself the object, durably; False if the key exists, None where it must be copied.
+
+    Whoever calls this vouches that nobody writes to the file from now on, under any of its names.
+
+    Raises:
+        Invalid: E_SIZE, the file has not `size` bytes. Nothing is stored then.
+        BlobUnavailable: E_STORE or E_STORE_FULL.
+    """
+    target = root / key
+    with translated(root):
+        if target.exists():
+            return False
+        _make_folders(root, target.parent)
+        try:
+            handle = os.open(source, _READ)
+        except FileNotFoundError:
+            return None
+        try:
+            about = os.fstat(handle)
+            if about.st_size != size:
+                raise Invalid(
+                    f"{about.st_size:,} bytes came; granted: {size:,}", code="E_SIZE", where=key
+                )
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in _LINKS_REFUSED:
+                return None
+            raise
+        sync_folder(target.parent)
+    return True
+
+
+def linked(root: Path, key: str, target: Path, size: int) -> bool:
+    """Make an object appear as `target` by link, for a reader that never writes; False where it cannot."""
+    source = root / key
+    try:
+        if source.lstat().st_size != size:
+            return False
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        return False
     return True
 
 

@@ -20,7 +20,9 @@ from penstock.blob.disk import (
     Piece,
     check_reachable,
     copy_object,
+    linked,
     read_range,
+    take_once,
     write_once,
 )
 from penstock.contracts.artifacts import Grant
@@ -49,8 +51,12 @@ class Transfer:
         self.patience_s = patience_s
         self._pool: PoolManager | None = None
 
-    def upload(self, grant: Grant, pieces: Sequence[Piece], size: int) -> bool:
+    def upload(
+        self, grant: Grant, pieces: Sequence[Piece], size: int, *, take: bool = False
+    ) -> bool:
         """Store pieces end to end as the granted object; False if somebody else has done so.
+
+        `take`: the one piece is a file that nobody will write to any more; it may become the object.
 
         Raises:
             Invalid: E_SIZE (the pieces are not `size` bytes), E_STORE_REMOTE (another machine's store).
@@ -59,7 +65,12 @@ class Transfer:
         """
         scheme = urlsplit(grant.url).scheme
         if scheme == "file":
-            return write_once(self._root(grant), grant.key, pieces, size)
+            root = self._root(grant)
+            if take and isinstance(pieces[0], Path):
+                taken = take_once(root, grant.key, pieces[0], size)
+                if taken is not None:
+                    return taken
+            return write_once(root, grant.key, pieces, size)
         if scheme == "memory":
             from penstock.blob.memory import store_at
 
@@ -91,18 +102,23 @@ class Transfer:
         """Return the bytes of a granted object, or a range of them."""
         return b"".join(self.chunks(grant, offset=offset, size=size))
 
-    def download_to(self, grant: Grant, target: Path, size: int) -> None:
+    def download_to(self, grant: Grant, target: Path, size: int, *, link: bool = False) -> bool:
         """Write a granted object to a new file, in parallel ranges when it is large.
+
+        `link`: nobody will write to the file, so it may be the object itself; True says that it is.
 
         Raises:
             BlobUnavailable: E_STORE, the object is shorter than `size`.
             Corrupt: E_DIGEST, that is certain, since it is a file.
         """
+        is_file = urlsplit(grant.url).scheme == "file"
+        if is_file and link and linked(self._root(grant), grant.key, target, size):
+            return True
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            if urlsplit(grant.url).scheme == "file":
+            if is_file:
                 copy_object(self._root(grant), grant.key, handle, size)
-                return
+                return False
             parts = [(at, min(PART_BYTES, size - at)) for at in range(0, size, PART_BYTES)]
 
             def fetch(part: tuple[int, int]) -> None:
@@ -118,11 +134,12 @@ class Transfer:
 
             if len(parts) == 1:
                 fetch(parts[0])
-                return
+                return False
             with ThreadPoolExecutor(PARTS_MAX, "download") as threads:
                 list(threads.map(fetch, parts))
         finally:
             os.close(handle)
+        return False
 
     def close(self) -> None:
         """Let go of connections."""

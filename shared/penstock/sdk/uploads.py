@@ -14,7 +14,8 @@ from penstock.errors import Invalid, PenstockError
 from penstock.sdk.definition import Definition, Local, Place, with_artifacts
 from penstock.trees.client import TreeClient
 from penstock.trees.git import snapshot_git
-from penstock.trees.scan import Scan, scanned, scanned_file
+from penstock.trees.hashing import Scan
+from penstock.trees.scan import scanned, scanned_file
 
 INLINE_BYTES_MAX = 512 * 1024
 """A larger spec travels as an artifact, so that a request stays well below NATS's 1 MiB."""

@@ -23,6 +23,7 @@ from penstock.bus import Bus
 from penstock.contracts.artifacts import (
     EXIST_MAX,
     MANIFEST_INLINE_BYTES_MAX,
+    SMALL_BYTES,
     CommitAnswer,
     CommitRequest,
     ExistAnswer,
@@ -51,8 +52,9 @@ from penstock.errors import Corrupt, Invalid, NotFound, PenstockError, Transient
 from penstock.ids import digest_of, is_digest
 from penstock.trees.asking import ArtifactService
 from penstock.trees.cache import BYTES_MAX, Cache
-from penstock.trees.scan import Scan, scanned, scanned_bytes, scanned_file
-from penstock.trees.sources import Content, Sources, check_contents, contents_of
+from penstock.trees.hashing import Purpose, Scan
+from penstock.trees.scan import scanned, scanned_bytes, scanned_file
+from penstock.trees.sources import Content, Sources, check_contents, contents_of, small_bytes
 from penstock.trees.writing import Writing
 
 EXECUTOR_PATIENCE_S = 600.0
@@ -60,7 +62,8 @@ CLIENT_PATIENCE_S = 10.0
 THREADS_MAX = 8
 ROUNDS_MAX = 5
 """Times that a tree is offered again because objects were missing or damaged at the commit."""
-_UPLOAD_AGAIN = frozenset({"E_INCOMPLETE", "E_DIGEST", "E_GRANT"})
+_UPLOAD_AGAIN = frozenset({"E_INCOMPLETE", "E_DIGEST", "E_GRANT", "E_CHANGED"})
+"""E_CHANGED: what was to be read is gone; another process may have trimmed the cache."""
 
 T = TypeVar("T")
 
@@ -75,10 +78,20 @@ class TreeClient:
         *,
         cache: Path | None = None,
         cache_bytes_max: int = BYTES_MAX,
+        shielded: bool = False,
         patience_s: float = EXECUTOR_PATIENCE_S,
     ) -> None:
+        """Make a client.
+
+        `shielded`: whoever reads what `fetch` links can write to none of it (steps that see their inputs
+        on a read-only mount). Then a file may be the cache's and a `file:` store's at the same time, and
+        small files are links too. A cache must not be shared with clients that are not.
+        """
         self.service = ArtifactService(bus, names, patience_s)
         self.cache = Cache(cache, cache_bytes_max) if cache else None
+        self.shielded = shielded and cache is not None
+        self._takes = False
+        """The store is a directory of this machine that takes our files by link: they must be synced."""
         self._transfer = Transfer(patience_s=patience_s)
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="trees")
         self._locks: dict[str, asyncio.Lock] = {}
@@ -93,15 +106,27 @@ class TreeClient:
         self, path: Path, owner: str, *, ignore: bool = False, give: bool = False
     ) -> TreeRef:
         """Scan a folder and store it. `give`: see `put`. Raises as `scanned` and `put`."""
-        scan = await self._in_thread(lambda: scanned(path, ignore=ignore))
-        return await self.put(scan, owner, give=give)
+        return await self.put(
+            await self.scan_folder(path, ignore=ignore, give=give), owner, give=give
+        )
 
     async def put_file(
         self, path: Path, owner: str, name: str = "", *, give: bool = False
     ) -> TreeRef:
         """Store one file as a tree. Raises as `scanned_file` and `put`."""
-        scan = await self._in_thread(lambda: scanned_file(path, name))
-        return await self.put(scan, owner, give=give)
+        return await self.put(await self.scan_file(path, name, give=give), owner, give=give)
+
+    async def scan_folder(self, path: Path, *, ignore: bool = False, give: bool = False) -> Scan:
+        """Scan a folder that is to be stored. Raises as `scanned`."""
+        sync = give and self._takes
+        return await self._in_thread(lambda: scanned(path, ignore=ignore, sync=sync))
+
+    async def scan_file(
+        self, path: Path, name: str = "", *, purpose: Purpose = "data", give: bool = False
+    ) -> Scan:
+        """Scan a file that is to be stored as a tree of its own. Raises as `scanned_file`."""
+        sync = give and self._takes
+        return await self._in_thread(lambda: scanned_file(path, name, purpose=purpose, sync=sync))
 
     async def put_bytes(self, files: dict[str, bytes], owner: str) -> TreeRef:
         """Store bytes as a tree of files."""
@@ -110,8 +135,8 @@ class TreeClient:
     async def put(self, scan: Scan, owner: str, *, give: bool = False) -> TreeRef:
         """Store a scanned tree and return it, committed: durable and verified.
 
-        `give`: the big files are ours now; instead of being copied they become part of the cache,
-        read-only (for the outputs of a step that has ended).
+        `give`: the files are ours now; instead of being copied they become part of the cache, read-only
+        (for the outputs of a step that has ended). May be tried again with the same scan.
 
         Raises:
             Invalid: E_<purpose>_CHANGED, a file changed since it was scanned.
@@ -119,11 +144,21 @@ class TreeClient:
             BlobUnavailable, BusUnavailable: after `patience_s` without progress.
         """
         sources = Sources(scan, layout_of(scan.manifest))
+        sealing = None
         if self.cache is not None:
             await self._keep(sources, self.cache, give=give)
+            if give and self.shielded:
+                sealing = asyncio.ensure_future(self._in_thread(sources.seal))
+        tree = await self._stored(sources, owner)
+        if sealing is not None and self.cache is not None and await sealing:
+            await self._in_thread(sources.give_folder, tree.digest, self.cache)
+        return tree
+
+    async def _stored(self, sources: Sources, owner: str) -> TreeRef:
+        """Upload what the store lacks and commit, again while objects are missing or damaged."""
         for left in range(ROUNDS_MAX, 0, -1):
             try:
-                named = await self._named(scan.manifest)
+                named = await self._named(sources.scan.manifest)
                 await self._upload(named, owner, sources)
                 request = CommitRequest(tree=named, owner=owner)
                 return (await self.service.ask("commit", request, CommitAnswer)).tree
@@ -131,6 +166,8 @@ class TreeClient:
                 if error.code not in _UPLOAD_AGAIN or left == 1:
                     raise
                 await self._in_thread(sources.check_unchanged)
+                if error.code == "E_DIGEST" and self.cache is not None:
+                    await self._in_thread(sources.recheck, self.cache)
         raise AssertionError
 
     # -- out -------------------------------------------------------------------------------------
@@ -154,10 +191,20 @@ class TreeClient:
             if not paths or any(fnmatchcase(entry.path, pattern) for pattern in paths)
         ]
         layout = layout_of(manifest, digest)
-        needed = _needed(layout, {entry.digest for entry in entries if entry.size})
+        kept = None
+        if self.shielded and read_only and self.cache is not None:
+            kept = self.cache.folder(digest, small_bytes(manifest))
+        least = SMALL_BYTES if kept else 1
+        needed = _needed(layout, {entry.digest for entry in entries if entry.size >= least})
         async with self._lent_cache(sum(ref.size for ref in needed), into) as (cache, private):
-            writing = Writing(layout, entries, cache, into, read_only=read_only, private=private)
+            writing = Writing(
+                layout, entries, cache, into, read_only=read_only, private=private, kept=kept
+            )
             for left in range(ROUNDS_MAX, 0, -1):
+                if kept is not None and writing.kept is None:  # it is not what it was
+                    if self.cache is not None:
+                        self.cache.drop_folder(digest, small_bytes(manifest))
+                    needed = _needed(layout, {entry.digest for entry in entries if entry.size})
                 await self._collect(digest, layout, needed, paths, cache)
                 try:
                     await self._in_thread(writing.run)
@@ -250,8 +297,11 @@ class TreeClient:
 
         def upload(grant: Grant) -> None:
             try:
-                pieces = sources.pieces(grant.key, self.cache)
-                self._transfer.upload(grant, pieces, sources.objects[grant.key].size)
+                pieces, take = sources.pieces(grant.key, self.cache)
+                take = take and self.shielded
+                size = sources.objects[grant.key].size
+                self._transfer.upload(grant, pieces, size, take=take)
+                self._takes = take and grant.url.startswith("file:")
             except PenstockError as error:
                 if error.code in ("E_SIZE", "E_CHANGED"):
                     sources.check_unchanged()
@@ -339,9 +389,18 @@ class TreeClient:
         """Download an object into the cache, which it enters only if every content has its digest."""
         temporary = cache.temporary()
         try:
-            self._transfer.download_to(grant, temporary, ref.size)
+            link = self.shielded and cache is self.cache
+            linked = self._transfer.download_to(grant, temporary, ref.size, link=link)
             check_contents(temporary, contents)
-            cache.add(ref.key, temporary)
+            try:
+                cache.add(ref.key, temporary)
+            except PermissionError:
+                if not linked:
+                    raise
+                temporary.unlink()  # the store's files belong to somebody else
+                self._transfer.download_to(grant, temporary, ref.size)
+                check_contents(temporary, contents)
+                cache.add(ref.key, temporary)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ hashed as they are written. (Why not an archive library: CVE-2025-4517 escaped f
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -127,6 +128,32 @@ class Folder:
                     if error.errno not in _LINKS_REFUSED:
                         raise
         self.copy(entry, source)
+
+    def link_from(self, folder: int, entry: Entry) -> bool:
+        """Create a file as another name of the sealed one of its name in an open folder.
+
+        False where there is none that is as it must be, or links cannot be made. The path is one of a
+        manifest that was checked.
+        """
+        *folders, name = entry.path.split("/")
+        with self._translated(entry.path):
+            self._enter(folders)
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (
+                status.st_mtime_ns != SEAL_NS
+                or status.st_size != entry.size
+                or status.st_mode != stat.S_IFREG | self.mode_of(entry)
+            ):
+                return False
+            os.link(
+                name, name, src_dir_fd=folder, dst_dir_fd=self._handles[-1], follow_symlinks=False
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EEXIST):
+                raise _error_of(error, entry.path, self.root) from error
+            return False
+        return True
 
     def mode_of(self, entry: Entry) -> int:
         """Return the permissions a file gets."""

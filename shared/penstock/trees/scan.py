@@ -1,116 +1,38 @@
-"""A folder as a manifest: every file hashed, everything unfit refused before anything is sent.
+"""A folder as a manifest: everything unfit refused before anything is sent, the rest hashed."""
 
-Files are opened without following links and looked at before and after they are read, so a file
-that changes meanwhile is noticed (a background writer, a notebook saving itself).
-"""
-
+import dataclasses
 import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-from pathspec import GitIgnoreSpec
-
-from penstock.blob.disk import hashed
-from penstock.contracts.artifacts import (
-    FILES_MAX,
-    SMALL_BYTES,
-    TREE_BYTES_MAX,
-    Entry,
-    Manifest,
-    TreeRef,
-    tree_ref,
-)
-from penstock.contracts.paths import ARCHIVE, FILES, Codes, check_distinct, check_path, shown
+from penstock.contracts.artifacts import FILES_MAX, TREE_BYTES_MAX, Entry, Manifest
+from penstock.contracts.paths import check_distinct, check_path, shown
 from penstock.errors import Invalid, NotFound
 from penstock.ids import digest_of
+from penstock.trees.hashing import Item, Purpose, Rules, Scan, Source, hashed_scan, kind_of
 from penstock.units import GIB
 
 SNAPSHOT_BYTES_MAX = 1 * GIB
-THREADS_MAX = 8
-NOTES_MAX = 20
-ALWAYS_IGNORED = frozenset({".git", ".penstock", "__pycache__"})
-IGNORE_FILES = (".amlignore", ".gitignore")
-"""The first one that exists at the root counts; the other is not read."""
-
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SENSITIVE_NAMES = frozenset(
     {".env", ".netrc", ".pgpass", "credentials.json", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"}
 )
 _SENSITIVE_ENDS = (".pem", ".key", ".p12", ".pfx", ".keystore", ".nk", ".creds")
 
-Purpose = Literal["snapshot", "output", "data"]
-Source = Path | bytes
-
-
-class Trouble(NamedTuple):
-    """The error codes of what may be wrong with a folder, by what the folder is for."""
-
-    missing: str
-    kind: str
-    changed: str
-    permission: str
-
-
-TROUBLES: dict[Purpose, Trouble] = {
-    "snapshot": Trouble(
-        missing="E_SNAPSHOT_MISSING",
-        kind="E_SNAPSHOT_TYPE",
-        changed="E_SNAPSHOT_CHANGED",
-        permission="E_SNAPSHOT_PERMISSION",
-    ),
-    "output": Trouble(
-        missing="E_OUTPUT_MISSING",
-        kind="E_OUTPUT_TYPE",
-        changed="E_OUTPUT_CHANGED",
-        permission="E_OUTPUT_PERMISSION",
-    ),
-    "data": Trouble(
-        missing="E_DATA_MISSING",
-        kind="E_DATA_TYPE",
-        changed="E_DATA_CHANGED",
-        permission="E_DATA_PERMISSION",
-    ),
-}
-
-
-class Stamp(NamedTuple):
-    """What changes when a file is written to."""
-
-    size: int
-    modified_ns: int
-    inode: int
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A manifest, where each distinct content can be read, and what is worth a warning."""
-
-    manifest: Manifest
-    files: dict[str, Source]
-    """By digest: a path, or the bytes themselves."""
-    notes: tuple[str, ...] = ()
-    stamps: dict[str, Stamp] = field(default_factory=dict)
-    """By digest, of files that are paths: how they looked when they were read."""
-    purpose: Purpose = "output"
-
-    @property
-    def ref(self) -> TreeRef:
-        """The tree's name, bytes and number of files."""
-        return tree_ref(self.manifest)
-
 
 def scanned(
-    root: Path, *, ignore: bool, purpose: Purpose | None = None, bytes_max: int | None = None
+    root: Path,
+    *,
+    ignore: bool,
+    purpose: Purpose | None = None,
+    bytes_max: int | None = None,
+    sync: bool = False,
 ) -> Scan:
     """Return a folder as a manifest. `ignore` obeys ignore files and leaves out .git and the like.
 
     The purpose ("snapshot" when `ignore`, else "output") chooses the error codes and the limit of size.
+    `sync` has big files written to the disk meanwhile, for those who will need them durable.
 
     Raises:
         NotFound: E_SNAPSHOT_MISSING, E_OUTPUT_MISSING, …: there is no such folder.
@@ -119,7 +41,7 @@ def scanned(
             E_TOO_LARGE; E_EMPTY, a snapshot of nothing.
     """
     purpose = purpose or ("snapshot" if ignore else "output")
-    rules = _Rules.of(root, ignore=ignore, purpose=purpose)
+    rules = Rules.of(root, ignore=ignore, purpose=purpose, sync=sync)
     found = _walked(root, rules)
     notes: list[str] = []
     total = 0
@@ -139,12 +61,15 @@ def scanned(
         )
     found.sort(key=lambda item: item.path)
     check_distinct((item.path for item in found), where=str(root), codes=rules.codes)
-    return _hashed(found, rules, notes)
+    scan = hashed_scan(found, rules, notes)
+    return scan if ignore else dataclasses.replace(scan, root=root)
 
 
-def scanned_file(path: Path, name: str = "", *, purpose: Purpose = "data") -> Scan:
+def scanned_file(
+    path: Path, name: str = "", *, purpose: Purpose = "data", sync: bool = False
+) -> Scan:
     """Return a tree of one file, called `name` or as it is called. Raises as `scanned`."""
-    rules = _Rules(root=path.parent, purpose=purpose, spec=None)
+    rules = Rules(root=path.parent, purpose=purpose, spec=None, sync=sync)
     name = unicodedata.normalize("NFC", name or path.name)
     check_path(name, where=str(path), codes=rules.codes)
     try:
@@ -158,7 +83,7 @@ def scanned_file(path: Path, name: str = "", *, purpose: Purpose = "data") -> Sc
         ) from error
     item = _item(name, real, status, rules)
     _check_size([item], item.size, None, purpose)
-    return _hashed([item], rules, [item.note] if item.note else [])
+    return hashed_scan([item], rules, [item.note] if item.note else [])
 
 
 def scanned_bytes(files: dict[str, bytes]) -> Scan:
@@ -175,64 +100,14 @@ def scanned_bytes(files: dict[str, bytes]) -> Scan:
     return Scan(Manifest(entries=tuple(entries)), sources, purpose="data")
 
 
-def stamp_of(status: os.stat_result) -> Stamp:
-    """Return what changes when a file is written to."""
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
-
-
-@dataclass(frozen=True)
-class _Rules:
-    root: Path
-    purpose: Purpose
-    spec: GitIgnoreSpec | None
-
-    @staticmethod
-    def of(root: Path, *, ignore: bool, purpose: Purpose) -> "_Rules":
-        spec = None
-        if ignore:
-            for name in IGNORE_FILES:
-                try:
-                    text = (root / name).read_text(encoding="utf-8", errors="replace")
-                except OSError:
-                    continue
-                spec = GitIgnoreSpec.from_lines(text.splitlines())
-                break
-            spec = spec or GitIgnoreSpec.from_lines([])
-        return _Rules(root=root, purpose=purpose, spec=spec)
-
-    @property
-    def codes(self) -> Codes:
-        return ARCHIVE if self.purpose == "snapshot" else FILES
-
-    @property
-    def trouble(self) -> Trouble:
-        return TROUBLES[self.purpose]
-
-    def ignored(self, path: str, name: str, *, folder: bool) -> bool:
-        if self.spec is None:
-            return False
-        return name in ALWAYS_IGNORED or self.spec.match_file(f"{path}/" if folder else path)
-
-
-class _Item(NamedTuple):
-    """One file or empty folder found: its path in the tree, and where and how it lies on the disk."""
-
-    path: str
-    real: Path
-    size: int = 0
-    executable: bool = False
-    folder: bool = False
-    note: str = ""
-
-
-def _walked(root: Path, rules: _Rules) -> list[_Item]:
+def _walked(root: Path, rules: Rules) -> list[Item]:
     try:
         real_root = root.resolve(strict=True)
         if not real_root.is_dir():
             raise NotADirectoryError
     except (OSError, RuntimeError) as error:
         raise NotFound("no such folder", code=rules.trouble.missing, where=str(root)) from error
-    found: list[_Item] = []
+    found: list[Item] = []
     waiting: list[tuple[str, Path, tuple[Path, ...]]] = [("", real_root, (real_root,))]
     while waiting:
         prefix, folder, above = waiting.pop()
@@ -264,11 +139,11 @@ def _walked(root: Path, rules: _Rules) -> list[_Item]:
                     hint=_hint(rules.purpose, "pack them into an archive of your own"),
                 )
         if not count and prefix:
-            found.append(_Item(path=prefix, real=folder, folder=True))
+            found.append(Item(path=prefix, real=folder, folder=True))
     return found
 
 
-def _entries(folder: Path, rules: _Rules) -> "list[os.DirEntry[str]]":
+def _entries(folder: Path, rules: Rules) -> "list[os.DirEntry[str]]":
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -295,7 +170,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _checked_text(name: str, folder: Path, rules: _Rules) -> str:
+def _checked_text(name: str, folder: Path, rules: Rules) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -309,7 +184,7 @@ def _checked_text(name: str, folder: Path, rules: _Rules) -> str:
 
 
 def _looked_at(
-    entry: "os.DirEntry[str]", real_root: Path, rules: _Rules
+    entry: "os.DirEntry[str]", real_root: Path, rules: Rules
 ) -> tuple[os.stat_result, Path, bool]:
     """Return an entry's status, its real path and whether it is a folder, following links inside."""
     path = Path(entry.path)
@@ -335,10 +210,10 @@ def _looked_at(
     return status, path, stat.S_ISDIR(status.st_mode)
 
 
-def _item(path: str, real: Path, status: os.stat_result, rules: _Rules) -> _Item:
+def _item(path: str, real: Path, status: os.stat_result, rules: Rules) -> Item:
     if not stat.S_ISREG(status.st_mode):
         raise Invalid(
-            f"{shown(path)} is {_kind(status.st_mode)}; allowed: files and folders",
+            f"{shown(path)} is {kind_of(status.st_mode)}; allowed: files and folders",
             code=rules.trouble.kind,
             where=str(rules.root),
             hint="remove it, or write it elsewhere",
@@ -352,23 +227,10 @@ def _item(path: str, real: Path, status: os.stat_result, rules: _Rules) -> _Item
     elif status.st_mode & (stat.S_ISUID | stat.S_ISGID):
         note = f"W_MODE {shown(path)}: set-user-id and set-group-id are not kept"
     executable = bool(status.st_mode & stat.S_IXUSR)
-    return _Item(path=path, real=real, size=status.st_size, executable=executable, note=note)
+    return Item(path=path, real=real, size=status.st_size, executable=executable, note=note)
 
 
-def _kind(mode: int) -> str:
-    for test, name in (
-        (stat.S_ISFIFO, "a named pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-        (stat.S_ISDIR, "a folder"),
-    ):
-        if test(mode):
-            return name
-    return "of an unknown kind"
-
-
-def _check_size(found: list[_Item], total: int, bytes_max: int | None, purpose: Purpose) -> None:
+def _check_size(found: list[Item], total: int, bytes_max: int | None, purpose: Purpose) -> None:
     limit = bytes_max or (SNAPSHOT_BYTES_MAX if purpose == "snapshot" else TREE_BYTES_MAX)
     if total <= limit:
         return
@@ -386,85 +248,3 @@ def _hint(purpose: Purpose, otherwise: str) -> str:
     if purpose == "snapshot":
         return "list data and results in .amlignore; data travels as inputs, not in the snapshot"
     return otherwise
-
-
-def _hashed(found: list[_Item], rules: _Rules, notes: list[str]) -> Scan:
-    """Hash all files: small ones in batches (a thread switch costs more than one), big ones each."""
-    small = [item for item in found if not item.folder and item.size < SMALL_BYTES]
-    large = [item for item in found if not item.folder and item.size >= SMALL_BYTES]
-    batches = [large[i : i + 1] for i in range(len(large))]
-    batches += [small[i : i + 256] for i in range(0, len(small), 256)]
-    digests: dict[str, tuple[str, Stamp]] = {}
-
-    def work(batch: list[_Item]) -> list[tuple[str, str, Stamp]]:
-        return [(item.path, *_digest(item, rules)) for item in batch]
-
-    for results in _mapped(work, batches):
-        for path, digest, stamp in results:
-            digests[path] = (digest, stamp)
-    entries: list[Entry] = []
-    files: dict[str, Source] = {}
-    stamps: dict[str, Stamp] = {}
-    for item in found:
-        if item.folder:
-            entries.append(Entry(path=item.path))
-            continue
-        digest, stamp = digests[item.path]
-        entries.append(
-            Entry(path=item.path, size=stamp.size, digest=digest, executable=item.executable)
-        )
-        files.setdefault(digest, item.real)
-        if files[digest] is item.real:
-            stamps[digest] = stamp
-    if len(notes) > NOTES_MAX:
-        notes = [*notes[:NOTES_MAX], f"W_NOTES: {len(notes) - NOTES_MAX} more"]
-    return Scan(Manifest(entries=tuple(entries)), files, tuple(notes), stamps, rules.purpose)
-
-
-def _mapped(
-    work: Callable[[list[_Item]], list[tuple[str, str, Stamp]]], batches: list[list[_Item]]
-) -> Iterable[list[tuple[str, str, Stamp]]]:
-    if len(batches) < 2:  # noqa: PLR2004 - one batch needs no pool
-        yield from map(work, batches)
-        return
-    threads = ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1), "scan")
-    try:
-        yield from threads.map(work, batches)
-    finally:
-        threads.shutdown(wait=True, cancel_futures=True)
-
-
-def _digest(item: _Item, rules: _Rules) -> tuple[str, Stamp]:
-    """Return a file's digest and stamp; notice when it changes while it is read."""
-    try:
-        handle = os.open(item.real, _OPEN)
-    except PermissionError as error:
-        raise Invalid(
-            f"{shown(item.path)} may not be read",
-            code=rules.trouble.permission,
-            where=str(rules.root),
-        ) from error
-    except OSError as error:
-        raise _changed(item, rules, error.strerror or str(error)) from error
-    try:
-        before = os.fstat(handle)
-        if not stat.S_ISREG(before.st_mode):
-            raise _changed(item, rules, f"it became {_kind(before.st_mode)}")
-        digest, count = hashed(handle, before.st_size)
-        after = os.fstat(handle)
-    except OSError as error:
-        raise _changed(item, rules, error.strerror or str(error)) from error
-    finally:
-        os.close(handle)
-    if count != before.st_size or stamp_of(before) != stamp_of(after):
-        raise _changed(item, rules, f"{before.st_size:,} bytes before, {after.st_size:,} after")
-    return digest, stamp_of(after)
-
-
-def _changed(item: _Item, rules: _Rules, how: str) -> Invalid:
-    return Invalid(
-        f"{shown(item.path)} changed while it was read: {how}",
-        code=rules.trouble.changed,
-        where=str(rules.root),
-        hint="is something still writing to it?",
-    )

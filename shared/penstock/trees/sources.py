@@ -1,18 +1,21 @@
 """Where the bytes of a tree's objects come from while it is being stored."""
 
 import contextlib
+import fcntl
 import os
+import signal
 import stat
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from penstock.blob.disk import Piece, hashed
-from penstock.contracts.artifacts import Layout, ObjectRef, Place
+from penstock.contracts.artifacts import SMALL_BYTES, Layout, Manifest, ObjectRef, Place
 from penstock.contracts.paths import shown
 from penstock.errors import Corrupt, Invalid
 from penstock.ids import digest_of
 from penstock.trees.cache import SEAL_NS, Cache
-from penstock.trees.scan import TROUBLES, Scan, Stamp, stamp_of
+from penstock.trees.hashing import TROUBLES, Scan, Stamp, stamp_of
 
 
 class Content(NamedTuple):
@@ -52,22 +55,52 @@ def check_contents(path: Path, contents: list[Content]) -> None:
                 )
 
 
+GIVEN_NAMES = 2
+"""Names of a file that is being given: the one it was written under, and ours."""
+
+
+def unwritten(path: Path) -> bool:
+    """Say whether nobody has a file open for writing. False also where the system cannot tell.
+
+    A read lease is granted only then (fcntl(2), F_SETLEASE); it is let go of at once. Should somebody
+    open the file in that moment, the kernel's signal must not be SIGIO, which ends a process.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):  # pragma: no cover - not Linux
+        return False
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def small_bytes(manifest: Manifest) -> int:
+    """Return the bytes of all small files, which name a kept folder together with the tree's digest."""
+    return sum(entry.size for entry in manifest.entries if entry.size < SMALL_BYTES)
+
+
 class Sources:
     """The objects of a scanned tree, and the pieces each is made of."""
 
     def __init__(self, scan: Scan, layout: Layout) -> None:
         self.scan = scan
+        self.small_bytes = small_bytes(scan.manifest)
         self.objects: dict[str, ObjectRef] = {ref.key: ref for ref in layout.objects}
         self.contents = contents_of(layout)
         self._stamps = dict(scan.stamps)
 
-    def pieces(self, key: str, cache: Cache | None) -> list[Piece]:
-        """Return what the object is made of: one file of the cache, or the scanned files."""
+    def pieces(self, key: str, cache: Cache | None) -> tuple[list[Piece], bool]:
+        """Return what the object is made of, and whether that is a file of the cache: else the sources."""
         if cache is not None:
             path = cache.path(key, self.objects[key].size)
             if path is not None:
-                return [path]
-        return [self.scan.files[content.digest] for content in self.contents[key]]
+                return [path], True
+        return [self.scan.files[content.digest] for content in self.contents[key]], False
 
     def keep(self, key: str, cache: Cache, *, give: bool) -> None:
         """Put an object into the cache. `give`: a file of its own becomes part of the cache."""
@@ -78,13 +111,24 @@ class Sources:
             return
         temporary = cache.written([self.scan.files[content.digest] for content in contents])
         try:
-            check_contents(temporary, contents)
+            if not all(isinstance(self.scan.files[content.digest], bytes) for content in contents):
+                check_contents(temporary, contents)
             cache.add(key, temporary)
         except Corrupt:
             self.check_unchanged()
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+    def recheck(self, cache: Cache) -> None:
+        """Throw out of the cache what has other bytes than its digest: the store found some wrong."""
+        for key, contents in self.contents.items():
+            path = cache.path(key, self.objects[key].size)
+            if path is not None:
+                try:
+                    check_contents(path, contents)
+                except Corrupt:
+                    path.unlink(missing_ok=True)
 
     def check_unchanged(self) -> None:
         """Refuse sources that do not look as they did when they were scanned.
@@ -107,6 +151,44 @@ class Sources:
                     hint="is something still writing to it?",
                 )
 
+    def seal(self) -> bool:
+        """Seal the small files of the scanned folder, which may be kept then.
+
+        False where they are not as they were scanned, or not plain files with one name.
+        """
+        root, looks = self.scan.root, self.scan.looks
+        if root is None or not looks:
+            return False
+        try:
+            for folder in {path.rpartition("/")[0] for path in looks}:
+                if not stat.S_ISDIR(os.lstat(f"{root}/{folder}").st_mode):
+                    return False
+            now = time.time_ns()
+            for entry in self.scan.manifest.entries:
+                if not entry.digest or entry.size >= SMALL_BYTES:
+                    continue
+                path = f"{root}/{entry.path}"
+                status = os.lstat(path)
+                regular = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+                if not regular or stamp_of(status) != looks[entry.path]:
+                    return False
+                os.chmod(path, 0o555 if entry.executable else 0o444)  # noqa: PTH101 - thousands
+                os.utime(path, ns=(now, SEAL_NS))
+        except OSError:
+            return False
+        return True
+
+    def give_folder(self, digest: str, cache: Cache) -> None:
+        """Move the sealed folder into the cache; its big files are there already, each by itself."""
+        root = self.scan.root
+        if root is None or cache.folder(digest, self.small_bytes) is not None:
+            return
+        for entry in self.scan.manifest.entries:
+            if entry.size >= SMALL_BYTES:
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{root}/{entry.path}")  # noqa: PTH108 - as above
+        cache.add_folder(digest, self.small_bytes, root)
+
     def _given(self, key: str, digest: str, cache: Cache) -> bool:
         """Make a file part of the cache by link; False where that cannot be."""
         source = self.scan.files[digest]
@@ -121,6 +203,9 @@ class Sources:
         if not stat.S_ISREG(status.st_mode) or stamp_of(status) != self._stamps.get(digest):
             temporary.unlink()
             self.check_unchanged()
+            return False
+        if status.st_nlink != GIVEN_NAMES or not unwritten(temporary):
+            temporary.unlink()  # somebody else may write to it: the cache gets a copy
             return False
         cache.add(key, temporary)
         self._stamps[digest] = Stamp(status.st_size, SEAL_NS, status.st_ino)

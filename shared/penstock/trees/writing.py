@@ -9,12 +9,14 @@ from penstock.errors import NotFound
 from penstock.trees.cache import Cache
 from penstock.trees.materialise import Folder
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Writing:
     """Writes entries below a folder. `private`: the cache ends with this call, so files are taken out.
 
-    Big files are linked when nobody may write to them, or when the cache is private; small ones and
-    everything writable are copies of their own.
+    Big files are linked when nobody may write to them, or when the cache is private; small ones are
+    links into the `kept` folder, where there is one; everything else is a copy of its own.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class Writing:
         *,
         read_only: bool,
         private: bool,
+        kept: Path | None = None,
     ) -> None:
         self.layout = layout
         self.entries = entries
@@ -33,9 +36,11 @@ class Writing:
         self.into = into
         self.read_only = read_only
         self.private = private
+        self.kept = kept
         self._next = 0
         self._taken: set[str] = set()
         self._packs: dict[str, int] = {}
+        self._beside: tuple[str, int] = ("", -1)
 
     def run(self) -> None:
         """Write what is not written yet.
@@ -52,10 +57,13 @@ class Writing:
             for handle in self._packs.values():
                 os.close(handle)
             self._packs = {}
+            self._leave()
 
     def _write(self, folder: Folder, entry: Entry) -> None:
         if not entry.digest:
             folder.make(entry.path)
+        elif entry.size < SMALL_BYTES and self.kept is not None and self._linked(folder, entry):
+            pass
         elif not entry.size:
             folder.write(entry, [])
         elif entry.size < SMALL_BYTES:
@@ -80,6 +88,26 @@ class Writing:
             folder.link(entry, source)
         else:
             folder.copy(entry, source)
+
+    def _linked(self, folder: Folder, entry: Entry) -> bool:
+        """Make a small file a link to the one that was kept; False where that one is gone or changed."""
+        above = f"{self.kept}/{entry.path.rpartition('/')[0]}"
+        if self._beside[0] != above:
+            self._leave()
+            try:
+                self._beside = (above, os.open(above, _FOLDER))
+            except OSError:
+                self.kept = None
+                return False
+        if folder.link_from(self._beside[1], entry):
+            return True
+        self.kept = None
+        return False
+
+    def _leave(self) -> None:
+        if self._beside[1] >= 0:
+            os.close(self._beside[1])
+        self._beside = ("", -1)
 
     def _pack(self, place: Place) -> int:
         handle = self._packs.get(place.key)
