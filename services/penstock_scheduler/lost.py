@@ -2,7 +2,8 @@
 
 The server only says so in passing, and keeps the message in the work stream for ever. The stream
 `dead` catches what it says; any replica turns it into a failed attempt in the run's inbox, durably
-and once, and the decision that follows takes the message off the queue.
+and once, and takes the message off the queue, from which nobody can get it any more. The decision
+that follows does not always do that: the attempt may be late news by then (found by the simulation).
 """
 
 import msgspec
@@ -51,6 +52,8 @@ async def report_lost(tools: Tools, delivery: Delivery) -> None:
             encoded(report),
             message_id=f"{item.run}.{item.step}.{item.attempt}.lost",
         )
+        subject = tools.names.work(item.target, item.run, item.step, item.attempt)
+        await tools.bus.purge(tools.names.stream("work"), subject)
     await delivery.ack()
 
 

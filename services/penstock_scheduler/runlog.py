@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from penstock.bus import Expect, Stored
+from penstock.bus import MESSAGE_ID, Expect, Stored
 from penstock.errors import BusUnavailable, Conflict
 from penstock_scheduler.tools import PAUSE_S, PAUSE_S_MAX, Tools
 from penstock_scheduler.transitions import Commit, commit_of, messages_of
@@ -42,7 +42,9 @@ class RunLog:
     async def read(self) -> list[tuple[int, Commit]]:
         """Return everything that is in the log, with its sequences.
 
-        What lacks our header no scheduler wrote, of whatever version; it is passed over, loudly.
+        What lacks our header no scheduler wrote, of whatever version; it is passed over, loudly. A
+        commit whose answer got lost, and that was sent again after the window in which the server
+        drops copies, is there twice: the second one is passed over too. Found by the simulation.
 
         Raises:
             Corrupt: a newer version wrote it.
@@ -57,11 +59,15 @@ class RunLog:
                 messages=len(foreign),
                 first=foreign[0],
             )
-        commits = [
-            (stored.sequence, commit_of(stored.data))
-            for stored in messages
-            if LIVE in stored.headers
-        ]
+        seen: set[str] = set()
+        commits: list[tuple[int, Commit]] = []
+        for stored in messages:
+            message_id = stored.headers.get(MESSAGE_ID, "")
+            if LIVE not in stored.headers or message_id in seen:
+                continue
+            if message_id:
+                seen.add(message_id)
+            commits.append((stored.sequence, commit_of(stored.data)))
         if commits:
             self.last_sequence, self.last_live = commits[-1][0], commits[-1][1].live
         return commits

@@ -213,13 +213,19 @@ class Partition:
 def evolve(partition: Partition, transition: Transition, at: float) -> None:  # noqa: PLR0915 - one arm per fact
     """Change `partition` by one fact of the moment `at`.
 
-    A fact about a run that is not here changes nothing: its beginning has been compacted away.
+    A fact about a run that is not here changes nothing: its beginning has been compacted away. So
+    has that of a run of which something is told before its plan is whole.
     """
     if isinstance(transition, PlanRecorded):
         _record_plan(partition, transition, at)
         return
     run = partition.runs.get(run_of(transition))
     if run is None:
+        return
+    if run.status is RunStatus.ARRIVING and not isinstance(transition, RunCancelling):
+        del partition.runs[
+            run.head.run
+        ]  # it ended before the log was cut in the middle of its plan
         return
     match transition:
         case RunStarted():
@@ -324,8 +330,13 @@ def anchor(partition: Partition, sequence: int) -> None:
 
 
 def needed_from(partition: Partition) -> int:
-    """Return the first sequence of the log that a replay still needs; 0: none."""
-    return min((run.first_sequence for run in partition.runs.values()), default=0)
+    """Return the first sequence of the log that a replay still needs; 0: none.
+
+    A run whose first fact is on its way has no sequence yet: it must not make the others' look
+    unneeded.
+    """
+    anchored = (run.first_sequence for run in partition.runs.values() if run.first_sequence)
+    return min(anchored, default=0)
 
 
 def forget(partition: Partition, name: str) -> None:
