@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 SERVICES = ("artifact", "planner", "scheduler", "executor", "trigger")
@@ -110,10 +110,17 @@ class Fleet:
         member.kills += 1
         return member.process.pid
 
-    def restart(self, name: str) -> None:
-        """Start a member again as it was started first."""
+    def restart(
+        self, name: str, *, wait: bool = True, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a member again as it was started first, with more variables if given.
+
+        `wait` false returns at once: what it needs may be away, and it has to wait for that itself.
+        """
         member = self.members[name]
-        member.process = self._spawned(member.service, member.flags, member.log)
+        member.process = self._spawned(
+            member.service, member.flags, member.log, wait=wait, environ=environ or {}
+        )
         member.pids.append(member.process.pid)
 
     def terminate(self, name: str) -> int:
@@ -145,23 +152,32 @@ class Fleet:
                 process.wait()
 
     def _spawned(
-        self, service: str, flags: Mapping[str, str], log: Path
+        self,
+        service: str,
+        flags: Mapping[str, str],
+        log: Path,
+        *,
+        wait: bool = True,
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> subprocess.Popen[bytes]:
         words = [word for key, value in flags.items() for word in (f"--{key}", value)]
         ready, said = os.pipe()
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
-        environ |= self.environ | {"PENSTOCK_READY_FD": str(said)}
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
+        variables |= self.environ | {**environ, "PENSTOCK_READY_FD": str(said)}
         with log.open("ab") as sink:
             process = subprocess.Popen(
                 [sys.executable, "-m", "penstock.cli.main", "serve", service, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
-                env=environ,
+                env=variables,
                 pass_fds=(said,),
                 cwd=self.directory,
             )
         os.close(said)
+        if not wait:
+            os.close(ready)
+            return process
         try:
             readable, _, _ = select.select([ready], [], [], READY_WAIT_S)
             if not readable or os.read(ready, 1) != b"1":
