@@ -7,6 +7,7 @@ failed, 2 for a name that is none; with --check also 1 when a bound is missed.
 import argparse
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ def run(wanted: list[Workload], rounds: int) -> tuple[list[str], list[str]]:
     """Measure, print and keep; return the names of what failed and of what missed its bound."""
     failed: list[str] = []
     missed: list[str] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stacks come down with us
     print(line(HEADINGS), flush=True)
     root = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     began = time.monotonic()

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -67,12 +67,10 @@ class Stack:
         """URL of its NATS, with the password."""
         return str(self.state()["bus"])
 
-    def pids(self) -> dict[str, int]:
-        """Return the processes that are ours, by service; nats-server is not."""
+    def pids(self) -> list[int]:
+        """Return the supervisor and what it runs, nats-server among them."""
         state = self.state()
-        services = {s["name"]: int(s["pid"]) for s in state["services"] if s.get("pid")}
-        services["supervisor"] = int(state["supervisor_pid"])
-        return {name: pid for name, pid in services.items() if "nats" not in name}
+        return [int(state["supervisor_pid"]), *(int(s["pid"]) for s in state["services"])]
 
 
 @contextmanager
@@ -108,3 +106,48 @@ def null_executor(url: str, workspace: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def family_of(pids: Iterable[int]) -> list[int]:
+    """Return these processes and all that descend from them, nats-servers and their like left out."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+            except OSError:  # it has ended meanwhile
+                continue
+            parent = int(stat.rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found: list[int] = []
+    waiting = list(pids)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found and not is_server(pid):
+            found.append(pid)
+            waiting += children.get(pid, [])
+    return found
+
+
+def is_server(pid: int) -> bool:
+    """Say whether a process is a server that is not ours."""
+    return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == "nats-server"
+
+
+def ticks_of(pids: Iterable[int]) -> int:
+    """Return the processor ticks that processes have used so far."""
+    total = 0
+    for pid in pids:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total
+
+
+def memory_mib(pid: int) -> tuple[float, float]:
+    """Return a process's memory: resident, and its share of it when shared pages are divided."""
+    found = {}
+    for text in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]:
+        key, value, *_ = text.split()
+        found[key] = float(value) / 1024
+    return found["Rss:"], found["Pss:"]

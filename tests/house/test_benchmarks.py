@@ -12,7 +12,10 @@ from tests.bench.report import HEADINGS, cells, figure, kept, line, markdown
 ROOT = Path(__file__).parents[2]
 ASKED = {
     "hello-warm", "hello-cold", "chain-50", "fan-200", "fan-1000", "cached-200", "cached-1000",
-    "realistic",
+    "hand-over-512", "small-files-5000", "hand-over-512-minio", "small-files-5000-minio",
+    "realistic", "stack-up", "help", "idle-memory", "idle-cpu", "first-byte-p50", "first-byte-p95",
+    "event-delay-p50", "event-delay-p99", "log-throughput", "null-10000", "null-100000", "flat",
+    "memory-per-step", "takeover-100000", "two-schedulers",
 }  # fmt: skip
 """What the engine's issue wants measured, by name."""
 
