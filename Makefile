@@ -1,5 +1,6 @@
 # Five tasks, from nothing but Python 3.11 or newer, git and make:
 #   make setup   make demo   make test   make check   make bench
+# The long storm: make chaos KILLS=1000, and SEED=7 to play one again, FOR=8 to begin no episode after 8 minutes
 # Some benchmarks: make bench ONLY="chain-50 hello-warm"; exit 1 when a bound is missed: CHECK=1
 # Another interpreter: make setup PYTHON=python3.13
 
@@ -8,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench chaos
 
 setup: $(VENV)/.project
 
@@ -27,6 +28,11 @@ check: setup
 
 bench: setup
 	@$(BIN)/python -m tests.bench $(ONLY) $(if $(CHECK),--check)
+
+KILLS ?= 1000
+
+chaos: setup
+	@$(BIN)/python -m tests.chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(FOR),--minutes $(FOR))
 
 # -- the environment, made once and again only when what it is made from has changed ---------------
 
