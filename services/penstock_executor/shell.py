@@ -146,19 +146,18 @@ class Executor:
             loan.attempt.stop(order)
 
     async def _set_aside(self, delivery: Delivery, error: PenstockError) -> None:
-        """Keep a message that is no work item under dead.work, and fail the attempt it stood for."""
+        """Keep a message that is no work item as a dead letter, and fail the attempt it stood for."""
         stored = delivery.message
         self._log.error("not a work item", subject=stored.subject, error=error.message)
-        subject = self._names.dead("work")
-        message_id = f"work.{stored.sequence}.{stored.at}"
-        await dead.keep(self._bus, subject, stored, str(error), message_id=message_id)
+        deliveries = delivery.deliveries
+        await dead.keep(self._bus, self._names, "work", stored, error, deliveries=deliveries)
         item = item_of(stored.subject)
         if item is not None:
             failure = Failure(
                 code="E_INTERNAL",
                 message=f"the work item cannot be read: {error.message}",
                 where=stored.subject,
-                hint=f"its bytes are kept under {subject}",
+                hint="its bytes are kept: penstock dead-letters list --stream work",
             )
             report = failed(item, self._shop.executor, delivery.deliveries, failure)
             await self._append(report, delivery.deliveries)

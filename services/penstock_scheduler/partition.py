@@ -151,7 +151,7 @@ class Term:
         try:
             message = codec.inbound(stored.data)
         except Corrupt as error:
-            await self.tools.set_aside(delivery, error.message)
+            await self.tools.set_aside(delivery, error)
             return
         held = self.in_hand[key] = Held(message, delivery)
         self.waiting.append(held)
@@ -263,7 +263,8 @@ class Term:
         if held.delivery is not None:
             stored = held.delivery.message
             self.in_hand.pop((stored.subject, stored.sequence), None)
-            await self.tools.set_aside(held.delivery, f"{type(error).__name__}: {error}")
+            bug = Corrupt(f"{type(error).__name__}: {error}", code="E_INTERNAL")
+            await self.tools.set_aside(held.delivery, bug)
 
     # -- the log --------------------------------------------------------------------------------
     async def _commit(self, turn: Turn, inputs: tuple[int, ...]) -> None:

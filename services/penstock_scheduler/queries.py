@@ -26,6 +26,7 @@ from penstock.contracts.queries import (
 )
 from penstock.errors import BusUnavailable, Corrupt, Invalid, NotFound, PenstockError
 from penstock.ids import RunId, did_you_mean, is_run_id, run_time
+from penstock_scheduler.dead_letters import DeadLetters
 from penstock_scheduler.tools import Tools
 from penstock_scheduler.views import Folded, fold, view_of, why_of
 
@@ -77,6 +78,8 @@ class Queries:
             names.query("run"): self._answering(RunQuestion, self.run),
             names.query("why"): self._answering(WhyQuestion, self.why),
         }
+        for what, (kind, answer) in DeadLetters(tools).questions().items():
+            endpoints[names.query(what)] = self._answering(kind, answer)
         self._open.append(await tools.bus.serve("penstock-scheduler", endpoints, queue="scheduler"))
 
     async def stop(self) -> None:

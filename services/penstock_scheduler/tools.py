@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from penstock.bus import Bus, Delivery, dead
 from penstock.clock import Clock
 from penstock.contracts.subjects import Subjects
-from penstock.errors import BusUnavailable
+from penstock.errors import BusUnavailable, PenstockError
 from penstock.runtime.crash import Crash, never
 
 DELIVERIES_MAX = 5
@@ -47,16 +47,18 @@ class Tools:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, PAUSE_S_MAX)
 
-    async def set_aside(self, delivery: Delivery, reason: str) -> None:
-        """Keep a message nobody can take in under `dead.inbox`, at its fifth delivery."""
+    async def set_aside(self, delivery: Delivery, error: PenstockError) -> None:
+        """Keep a message nobody can take in as a dead letter, at its fifth delivery."""
         stored = delivery.message
         if delivery.deliveries < DELIVERIES_MAX:
             await delivery.nak(AGAIN_S)
             return
-        subject = self.names.dead("inbox")
-        message_id = f"{stored.subject}.{stored.sequence}"
+        inbox = stored.subject.startswith(f"{self.names.workspace}.inbox.")
+        stream = "inbox" if inbox else "timers"
         await self.patiently(
-            lambda: dead.keep(self.bus, subject, stored, reason, message_id=message_id)
+            lambda: dead.keep(
+                self.bus, self.names, stream, stored, error, deliveries=delivery.deliveries
+            )
         )
-        self.log.error("set aside", subject=stored.subject, reason=reason)
-        await delivery.term(reason)
+        self.log.error("set aside", subject=stored.subject, reason=error.message)
+        await delivery.term(error.message)

@@ -8,7 +8,7 @@ from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
 from penstock.bus import Appended, Bus, Expect, Stored, StreamSpec, dead
 from penstock.bus.buckets import Bucket, bucket_spec
-from penstock.errors import BusUnavailable, Conflict, Invalid, NotAllowed, PenstockError
+from penstock.errors import BusUnavailable, Conflict, Corrupt, Invalid, NotAllowed, PenstockError
 
 
 async def made(rig: Rig, **changes: object) -> tuple[Bus, str]:
@@ -35,16 +35,24 @@ class StreamCases:
     async def test_a_dead_letter_that_fills_a_message_is_kept_by_its_beginning(
         self, rig: Rig
     ) -> None:
-        bus, root = await made(rig)
+        workspace = rig.names.workspace
+        both = (f"{workspace}.s.>", f"{workspace}.dead.>")
+        bus, root = await made(rig, subjects=both)
         whole = b"x" * (1024 * 1024 - 10)
         for number, data in enumerate((b"small", whole)):
-            letter = Stored(f"{root}.a", data, number + 1, 0.0)
-            await dead.keep(bus, f"{root}.dead", letter, "not\r\nours", message_id=str(number))
+            own = {"ce-id": "1", "Nats-Msg-Id": "x"}
+            letter = Stored(f"{root}.a", data, number + 1, 0.0, own)
+            for _ in range(2):
+                why = Corrupt("not\r\nours")
+                await dead.keep(bus, rig.names, "s", letter, why, deliveries=5)
         kept: list[Stored] = []
-        await bus.replay(rig.names.stream("s"), [f"{root}.dead"], kept.append)
+        await bus.replay(rig.names.stream("s"), [rig.names.dead("s")], kept.append)
         assert [stored.data for stored in kept] == [b"small", whole[: dead.KEPT_BYTES]]
         assert {stored.headers["Penstock-Reason"] for stored in kept} == {"not ours"}
         assert kept[1].headers["Penstock-Truncated"] == str(len(whole))
+        about = kept[0].headers
+        assert (about["ce-id"], about[dead.CODE], about[dead.DELIVERIES]) == ("1", "E_CORRUPT", "5")
+        assert about["Nats-Msg-Id"] == "dead.s.1-0"
 
     async def test_two_appends_with_one_id_are_one(self, rig: Rig) -> None:
         bus, root = await made(rig)

@@ -1,6 +1,16 @@
 """One example of every message, with every field set; its bytes are kept in golden/."""
 
-from penstock.contracts import artifacts, events, inbox, plans, queries, requests, schedules, work
+from penstock.contracts import (
+    artifacts,
+    dead_letters,
+    events,
+    inbox,
+    plans,
+    queries,
+    requests,
+    schedules,
+    work,
+)
 from penstock.contracts.base import Message, Strict
 from penstock.contracts.spec import (
     GitInfo,
@@ -117,6 +127,18 @@ STEP_VIEW = queries.StepView(
     ended_at=3.5,
     overdue_at=3.0,
     expected_s=0.5,
+)
+LETTER = dead_letters.DeadLetter(
+    id=7,
+    stream="requests",
+    subject="penstock.request.run",
+    code="E_TRANSIENT",
+    reason="no artifact service",
+    at=1_795_228_801.5,
+    deliveries=5,
+    size_bytes=2,
+    truncated=True,
+    obstacle="only its beginning was kept",
 )
 SCHEDULE = schedules.Schedule(
     name="nightly",
@@ -358,6 +380,12 @@ MESSAGES: dict[str, Message | Strict | object] = {
         failure=FAILURE,
         retry_at=1_795_228_802.5,
         expected_s=30,
+    ),
+    "query.dead-letters": dead_letters.DeadLettersQuestion(stream="inbox", limit=10, before=9),
+    "query.dead-letters.answer": dead_letters.DeadLettersAnswer(letters=(LETTER,), more=True),
+    "query.dead-letter": dead_letters.DeadLetterCommand(id=7),
+    "query.dead-letter.answer": dead_letters.DeadLetterView(
+        letter=LETTER, headers={"ce-id": "1"}, body="{}", answer=f"run {RUN} queued"
     ),
     "event.trigger": events.TriggerEvent(
         trigger="nightly",

@@ -12,7 +12,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.contracts import artifacts, events, inbox, plans, queries, requests, schedules, work
+from penstock.contracts import (
+    artifacts,
+    dead_letters,
+    events,
+    inbox,
+    plans,
+    queries,
+    requests,
+    schedules,
+    work,
+)
 from penstock.contracts.asyncapi import document, pipeline_schema, rendered
 from penstock.contracts.base import Message, Strict
 
@@ -31,7 +41,7 @@ PARTS_OF_OTHERS = {  # structs that occur only inside messages
     artifacts.Entry, artifacts.Grant, artifacts.Layout, artifacts.Named, artifacts.ObjectRef,
     artifacts.Place, artifacts.TreeRef, events.Part, plans.Bound, plans.Given, plans.PlanHead,
     plans.PlannedOutput, plans.PlannedStep, queries.RunSummary, queries.StepForecast,
-    queries.StepView, queries.SchedulesAnswer, queries.PipelinesAnswer, requests.ErrorBody,
+    queries.StepView, dead_letters.DeadLetter, queries.SchedulesAnswer, queries.PipelinesAnswer, requests.ErrorBody,
     schedules.Firing, work.Failure, work.WorkInput,
 }  # fmt: skip
 
@@ -49,7 +59,17 @@ def test_a_message_has_the_bytes_it_always_had(name: str) -> None:
 
 def test_every_message_has_golden_bytes() -> None:
     kept = {type(message) for message in golden_messages.MESSAGES.values()} | PARTS_OF_OTHERS
-    for module in (artifacts, events, inbox, plans, queries, requests, schedules, work):
+    for module in (
+        artifacts,
+        dead_letters,
+        events,
+        inbox,
+        plans,
+        queries,
+        requests,
+        schedules,
+        work,
+    ):
         for _, kind in inspect.getmembers(module, inspect.isclass):
             ours = issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
             assert not ours or kind in kept, f"{kind.__name__} has no golden bytes"

@@ -3,7 +3,7 @@
     refused     answered, one event run.refused, done
     transient   again after 1, 5, 30, 120 s
     a bug       likewise
-    5 times     copied to dead.requests with the reason, answered, never again
+    5 times     kept as a dead letter with the reason, answered, never again
 
 A message delivered a sixth time has brought down five planners: it is set aside unread.
 """
@@ -196,21 +196,10 @@ class Intake:
             await delivery.nak(self.delays_s[-1])
 
     async def _set_aside(self, delivery: Delivery, reason: PenstockError) -> None:
-        """Copy a request to `dead.requests` with the reason, answer it, and never see it again."""
+        """Keep a request as a dead letter with the reason, answer it, and never see it again."""
         message = delivery.message
-        headers = {
-            "Penstock-Sequence": str(message.sequence),
-            "Penstock-Deliveries": str(delivery.deliveries),
-            "Penstock-Code": reason.code,
-        }
-        await dead.keep(
-            self.bus,
-            self.names.dead("requests"),
-            message,
-            str(reason),
-            message_id=f"dead.{message.sequence}.{message.at}",
-            headers=headers,
-        )
+        deliveries = delivery.deliveries
+        await dead.keep(self.bus, self.names, "requests", message, reason, deliveries=deliveries)
         self.log.error(
             "set aside", request=_kind(message), sequence=message.sequence, reason=str(reason)
         )

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pipeline": ("penstock.cli.pipeline", "Register pipelines for others to run."),
     "schedule": ("penstock.cli.schedule", "Run pipelines by the clock."),
     "events": ("penstock.cli.events", "Follow what happens, as it happens."),
+    "dead-letters": ("penstock.cli.dead_letters", "Look after messages nobody could take in."),
     "config": ("penstock.cli.config", "Show every setting and where it comes from."),
     "serve": ("penstock.cli.serve", "Run one service in the foreground."),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.contracts import events, queries, requests, schedules, work
+from penstock.contracts import dead_letters, events, queries, requests, schedules, work
 from penstock.contracts.schedules import ScheduleView
 from penstock.contracts.spec import PipelineSpec
 
@@ -43,6 +43,21 @@ _QUERIES: dict[str, tuple[Struct, Struct, str]] = {
         "Which executors are there, for which targets? Each answers for itself.",
     ),
 }
+_QUERIES.update(
+    {
+        f"dead-letter.{verb}": (dead_letters.DeadLetterCommand, dead_letters.DeadLetterView, text)
+        for verb, text in (
+            ("show", "Show a message that nobody could take in."),
+            ("replay", "Put it back where it came from, once."),
+            ("delete", "Drop it."),
+        )
+    }
+)
+_QUERIES["dead-letter.list"] = (
+    dead_letters.DeadLettersQuestion,
+    dead_letters.DeadLettersAnswer,
+    "List messages that nobody could take in, newest first.",
+)
 _SCHEDULES: tuple[tuple[str, Struct, str], ...] = (
     ("create", ScheduleView, "Create a schedule."),
     ("list", queries.SchedulesAnswer, "List all schedules."),

@@ -149,9 +149,9 @@ class Subjects:
         """Return where a partition's owner answers questions of its fellow replicas."""
         return f"{self.workspace}.owner.{partition}"
 
-    def dead(self, stream: str) -> str:
-        """Return where messages go that nobody could take in."""
-        return f"{self.workspace}.dead.{stream}"
+    def dead(self, stream: str = "*", letter: str = "*") -> str:
+        """Return where messages of a stream go that nobody could take in, or the filter for them."""
+        return f"{self.workspace}.dead.{stream}.{letter}"
 
     # -- streams and buckets ---------------------------------------------------------------------
     def stream(self, name: str) -> str:
