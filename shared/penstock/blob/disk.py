@@ -13,6 +13,7 @@ alone (`take_once`), which spares the one copy that costs as much as the step's 
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import time
@@ -54,15 +55,25 @@ def prepare(root: Path) -> str:
     """
     with translated(root):
         (root / INCOMING).mkdir(parents=True, exist_ok=True)
+        marker = root / MARKER
         with contextlib.suppress(FileNotFoundError):
-            return (root / MARKER).read_text(encoding="ascii").strip()
-        temporary = root / INCOMING / f"marker-{secrets.token_hex(8)}"
-        temporary.write_text(secrets.token_hex(8) + "\n", encoding="ascii")
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, root / MARKER)
-        temporary.unlink()
-        sync_folder(root)
-        return (root / MARKER).read_text(encoding="ascii").strip()
+            if found := marker.read_text(encoding="ascii").strip():
+                return found
+        lock = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # others prepare it too, and one id must win
+            if not marker.exists() or not marker.read_bytes().strip():
+                # Synced before it has its name: after a power cut an empty marker closed the store.
+                temporary = root / INCOMING / f"marker-{secrets.token_hex(8)}"
+                with temporary.open("x", encoding="ascii") as file:
+                    file.write(secrets.token_hex(8) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(marker)
+                sync_folder(root)
+        finally:
+            os.close(lock)
+        return marker.read_text(encoding="ascii").strip()
 
 
 def sweep(root: Path, *, older_s: float = STALE_S) -> int:
