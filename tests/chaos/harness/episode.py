@@ -47,6 +47,8 @@ class Result(msgspec.Struct, kw_only=True):
     violations: dict[str, list[str]] = {}
     harness: list[str] = []
     """What went wrong in the harness itself: such an episode proves nothing."""
+    story: list[str] = []
+    """Every kill and fault with its time, kept where something was wrong."""
 
 
 @dataclass
@@ -100,6 +102,8 @@ async def played(plan: Plan, root: Path, say: Say = print) -> Result:
                 result.violations.setdefault("quiescence", []).append(stuck)
         finally:
             await workload.close()
+            if result.violations or result.harness or plan.keep:
+                result.story = stack.landed.story()
         keep_notes(result, root)
     result.seconds = round(time.monotonic() - began, 1)
     if not (result.violations or result.harness or plan.keep):
@@ -117,7 +121,7 @@ async def _outages(stack: Stack, seconds: float) -> None:
             if name == "store" and stack.store is None:
                 return
             await asyncio.sleep(0.5)
-        stack.landed.faults.append(("outage", f"{name} for {seconds:g} s"))
+        stack.landed.note("outage", f"{name} for {seconds:g} s")
 
 
 def summed(result: Result, found: evidence.Evidence) -> None:

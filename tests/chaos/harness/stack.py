@@ -54,10 +54,26 @@ class Landed:
     kills: list[Kill] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     """Kind and detail of every other fault that was seen to harm somebody."""
+    fault_times: list[float] = field(default_factory=list)
+    """When each of them was over."""
     exits: list[tuple[str, int]] = field(default_factory=list)
     """Services that ended by themselves, with their exit codes: not wished for, but allowed."""
     births: dict[str, list[int]] = field(default_factory=dict)
     """All process ids that each name has had, oldest first."""
+
+    def note(self, kind: str, detail: str) -> None:
+        """Write down a fault."""
+        self.faults.append((kind, detail))
+        self.fault_times.append(time.time())
+
+    def story(self) -> list[str]:
+        """Return everything that happened, in order, with the time of day."""
+        kills = [(k.at, f"kill {k.name} {k.pid} {k.point}".strip()) for k in self.kills]
+        faults = zip(self.fault_times, (f"{k}: {d}" for k, d in self.faults), strict=True)
+        return [
+            f"{time.strftime('%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1000):03} {what}"
+            for at, what in sorted([*kills, *faults])
+        ]
 
 
 class Stack:

@@ -145,7 +145,7 @@ class Storm:
             self._tasks.discard(task)
             if not ended.cancelled() and ended.exception() is not None:
                 self.stack.say(f"the harness failed: {ended.exception()!r}")
-                self.stack.landed.faults.append(("harness", repr(ended.exception())))
+                self.stack.landed.note("harness", repr(ended.exception()))
 
         task.add_done_callback(done)
 
@@ -159,7 +159,7 @@ class Storm:
         }
         detail = await strikes[kind]()
         if detail:
-            self.stack.landed.faults.append((kind, detail))
+            self.stack.landed.note(kind, detail)
 
     async def _network(self) -> str:
         """Disturb the way of one service to the broker, or of all to the store."""
