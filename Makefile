@@ -2,6 +2,7 @@
 #   make setup   make demo   make test   make check   make bench
 # The long storm: make chaos KILLS=1000, and SEED=7 to play one again, FOR=8 to begin no episode after 8 minutes
 # Some benchmarks: make bench ONLY="chain-50 hello-warm"; exit 1 when a bound is missed: CHECK=1
+# Seeds of the simulation: make simulate SEEDS=200000 FIRST=0
 # Another interpreter: make setup PYTHON=python3.13
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: setup demo test check bench chaos
+.PHONY: setup demo test check bench chaos simulate
 
 setup: $(VENV)/.project
 
@@ -33,6 +34,12 @@ KILLS ?= 1000
 
 chaos: setup
 	@$(BIN)/python -m tests.chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(FOR),--minutes $(FOR))
+
+SEEDS ?= 5000
+FIRST ?= 0
+
+simulate: setup
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 # -- the environment, made once and again only when what it is made from has changed ---------------
 
