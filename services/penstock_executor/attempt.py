@@ -10,6 +10,7 @@ Whatever happens, `run` ends with exactly one result, unless the attempt is give
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from penstock.contracts.work import (
     AttemptSucceeded,
     Failure,
     StopAttempt,
+    Waiting,
     WorkItem,
 )
 from penstock.errors import PenstockError, Transient
@@ -31,6 +33,8 @@ from penstock_executor.process import Command, Running, out_of_memory_kills
 from penstock_executor.step_socket import StepSocket
 from penstock_executor.storing import archived, disk_full, stored_outputs
 from penstock_executor.workshop import Failed, Patience, Workshop
+
+first = itemgetter(0)
 
 CLOSING_PATIENCE_S = 10.0
 """How long archive and live log may take when the attempt was stopped."""
@@ -65,6 +69,15 @@ class Attempt:
         self._place = layout.Place("")
         self._logs: Logs | None = None
         self._socket: StepSocket | None = None
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the attempt cannot go on without, if anything: what it has waited for the longest."""
+        since, error = min(self._patience.waits.values(), key=first, default=(0.0, None))
+        if error is None:
+            return None
+        run, step = self.item.run, self.item.step
+        return Waiting(run=run, step=step, since=since, code=error.code, message=error.message)
 
     def stop(self, order: StopAttempt, limit_s: float = 0) -> None:
         """End it soon, because `order` says so. The first order counts."""

@@ -16,6 +16,7 @@ from penstock.bus import Consumption, Delivery, Received, dead
 from penstock.bus.topology import WORK_ACK_WAIT_S, ensure, work_consumer
 from penstock.contracts.codec import decoded, encoded
 from penstock.contracts.work import (
+    WAITING_MAX,
     AttemptFailed,
     AttemptStarted,
     AttemptSucceeded,
@@ -268,6 +269,7 @@ class Executor:
 
     async def _say_present(self, to: str = "") -> None:
         """Tell whoever asks, or everybody."""
+        waiting = [loan.attempt.waiting for loan in self._loans.values()]
         presence = ExecutorPresence(
             executor=self._shop.executor,
             targets=self.targets,
@@ -276,6 +278,7 @@ class Executor:
             host=socket.gethostname(),
             pid=os.getpid(),
             draining=self._draining,
+            waiting=tuple(w for w in waiting if w is not None)[:WAITING_MAX],
         )
         subject = to or self._names.presence(self._shop.executor)
         await self._bus.publish(subject, encoded(presence))

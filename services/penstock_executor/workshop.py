@@ -56,6 +56,8 @@ class Patience:
     def __init__(self, clock: Clock, tell: Callable[[str, Transient], None]) -> None:
         self.limit_s = PATIENCE_S
         """May be cut short while somebody waits."""
+        self.waits: dict[str, tuple[float, Transient]] = {}
+        """What is waited for now: since when (seconds since 1970), and the last error."""
         self._clock = clock
         self._tell = tell
 
@@ -70,18 +72,23 @@ class Patience:
         """
         began = self._clock.monotonic()
         told = -TELL_EVERY_S
-        while True:
-            try:
-                return await work()
-            except Transient as error:
-                waited_s = self._clock.monotonic() - began
-                hopeless = error.code == "E_DISK" and not disk
-                if hopeless or waited_s + RETRY_S > self.limit_s:
-                    raise
-                if waited_s - told >= TELL_EVERY_S:
-                    told = waited_s
-                    self._tell(what, error)
-                await asyncio.sleep(RETRY_S)
+        since = self._clock.now()
+        try:
+            while True:
+                try:
+                    return await work()
+                except Transient as error:
+                    waited_s = self._clock.monotonic() - began
+                    hopeless = error.code == "E_DISK" and not disk
+                    if hopeless or waited_s + RETRY_S > self.limit_s:
+                        raise
+                    self.waits[what] = (since, error)
+                    if waited_s - told >= TELL_EVERY_S:
+                        told = waited_s
+                        self._tell(what, error)
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            self.waits.pop(what, None)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -15,6 +15,8 @@ from penstock.bus.nats import connect
 from penstock.contracts.plans import PlannedOutput
 from penstock.contracts.subjects import Subjects
 from penstock.contracts.work import AttemptStarted, WorkInput
+from penstock.sdk.conversation import Conversation
+from penstock.sdk.executors import present, waits_of
 from penstock.testing.attempts import Attempts, Given, marked_processes
 from penstock.testing.fleet import Fleet
 from penstock.testing.servers import NatsServer
@@ -266,6 +268,10 @@ async def test_the_artifact_service_may_be_away_and_the_log_says_so(
 
     await eventually(told, timeout_s=40)
     assert not given.results
+    talk = Conversation(attempts.bus, attempts.names)
+    where = (given.item.run, given.item.step)
+    said = waits_of(*where, await present(talk))
+    assert said.startswith("waits for the store since ")
     fleet.restart("artifact-1")
     result = await given.success(timeout_s=60)
     assert await attempts.files(result.outputs["o"].digest) == {"o": b"x"}

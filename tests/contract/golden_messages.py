@@ -312,6 +312,9 @@ MESSAGES: dict[str, Message | Strict | object] = {
         host="lab",
         pid=7,
         draining=True,
+        waiting=(
+            work.Waiting(run=RUN, step="train", since=1.5, code="E_STORE", message="refused"),
+        ),
     ),
     "run.cancel": inbox.CancelRun(run=RUN, reason="wrong data", who="ada@lab"),
     "flight.follow": inbox.FollowFlight(

@@ -42,7 +42,7 @@ PARTS_OF_OTHERS = {  # structs that occur only inside messages
     artifacts.Place, artifacts.TreeRef, events.Part, plans.Bound, plans.Given, plans.PlanHead,
     plans.PlannedOutput, plans.PlannedStep, queries.RunSummary, queries.StepForecast,
     queries.StepView, dead_letters.DeadLetter, queries.SchedulesAnswer, queries.PipelinesAnswer, requests.ErrorBody,
-    schedules.Firing, work.Failure, work.WorkInput,
+    schedules.Firing, work.Failure, work.Waiting, work.WorkInput,
 }  # fmt: skip
 
 

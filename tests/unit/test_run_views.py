@@ -3,6 +3,7 @@
 import io
 import random
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -12,9 +13,9 @@ from penstock.contracts.codec import encoded
 from penstock.contracts.events import RunEvent, StepEvent
 from penstock.contracts.logs import DELIVERY, OFFSET
 from penstock.contracts.subjects import Subjects
-from penstock.contracts.work import ExecutorPresence, Failure
+from penstock.contracts.work import ExecutorPresence, Failure, Waiting
 from penstock.sdk.events import Seen, seen_of
-from penstock.sdk.executors import reason_to_wait, unserved
+from penstock.sdk.executors import reason_to_wait, unserved, waits_of
 from penstock.sdk.log_lines import Chunk, Lines, chunk_of
 from penstock.sdk.progress import Progress, StepProgress
 from penstock.sdk.wording import event_line, waiting_line
@@ -111,13 +112,25 @@ def test_a_queued_step_waits_for_a_free_slot_of_its_target_alone() -> None:
 def test_a_step_waits_for_nothing_more_once_it_has_started() -> None:
     progress = progress_at(4)
     step = progress.steps["b"]
-    assert progress.queued_before(104.5) == [step]
-    assert progress.queued_before(104.0) == []
+    assert progress.unchanged_since(104.5) == [step]
+    assert progress.unchanged_since(104.0) == []
     step.waits_for = "no executor"
     assert waiting_line(step, 4)[8:] == "  b     waiting    no executor"
     progress.take(HISTORY[4])
     assert step.waits_for == ""
-    assert progress.queued_before(200.0) == []
+    assert progress.unchanged_since(step.started_at) == []
+    assert progress.unchanged_since(200.0) == [step], "it runs, and may wait for the store"
+
+
+def test_an_attempt_that_waits_for_what_is_away_says_since_when() -> None:
+    waiting = Waiting(run="r1", step="a", since=0, code="E_STORE", message="connection refused")
+    busy = msgspec.structs.replace(executor("default"), waiting=(waiting,))
+    text = waits_of("r1", "a", [executor("gpu"), busy])
+    assert text.startswith("waits for the store since ")
+    assert text.endswith(": E_STORE: connection refused")
+    assert waits_of("r1", "b", [busy]) == waits_of("r2", "a", [busy]) == ""
+    full = msgspec.structs.replace(busy, waiting=(msgspec.structs.replace(waiting, code="E_DISK"),))
+    assert waits_of("r1", "a", [full]).startswith("waits for disk space")
 
 
 def test_steps_are_shown_after_what_they_need() -> None:

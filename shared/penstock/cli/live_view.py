@@ -159,6 +159,8 @@ class Frame:
             left = max(0.0, step.retry_at - self.now)
             again = f"again in {duration(left)}" if step.retry_at else "again"
             return clean(f"{again}: {step.failure.get('message', '')}"), "yellow"
+        if step.state == "running" and step.waits_for:
+            return clean(step.waits_for), "yellow"
         if step.state == "running":
             attempt = f"attempt {step.attempt}  " if step.attempt > 1 else ""
             overdue = "overdue  " if step.overdue else ""

@@ -65,9 +65,11 @@ def run_row(run: RunSummary) -> dict[str, object]:
 
 def step_row(step: StepView) -> dict[str, object]:
     """Return a step as a row of STEP_COLUMNS."""
-    words = step.reason
-    if step.overdue_at and step.state == "running":
-        words = f"overdue: expected {duration(step.expected_s)}"
+    words, seconds = step.reason, step.seconds
+    if step.state == "running":
+        seconds = max(0.0, time.time() - step.started_at)
+        if step.overdue_at and not words.startswith("waits "):
+            words = f"overdue: expected {duration(step.expected_s)}"
     if step.error is not None:
         words = f"{step.error.code}: {step.error.message}"
     ran = step.started_at or step.seconds
@@ -75,22 +77,31 @@ def step_row(step: StepView) -> dict[str, object]:
         "step": step.step,
         "state": step.state,
         "attempts": step.attempts or "",
-        "duration": duration(step.seconds) if ran and step.state != "reused" else "",
+        "duration": duration(seconds) if ran and step.state != "reused" else "",
         "note": words,
     }
 
 
 async def with_reasons(client: "AsyncClient", view: RunView) -> RunView:
-    """Return a run whose long queued steps say what they wait for; asks executors only if there are any."""
-    from penstock.sdk.executors import QUEUED_S, reason_to_wait
+    """Return a run whose steps say what they wait for; asks executors only if some did not move lately."""
+    from penstock.sdk.executors import QUEUED_S, reason_to_wait, waits_of
 
     long_ago = time.time() - QUEUED_S
-    if not any(step.state == "queued" and step.queued_at < long_ago for step in view.steps):
+    still = ("queued", "running")
+    if not any(
+        step.state in still and max(step.queued_at, step.started_at) < long_ago
+        for step in view.steps
+    ):
         return view
     executors = await client.executors()
+
+    def reason(step: StepView) -> str:
+        waits = waits_of(view.run, step.step, executors)
+        return waits or (reason_to_wait(step.target, executors) if step.state == "queued" else "")
+
     steps = (
-        msgspec.structs.replace(step, reason=reason_to_wait(step.target, executors) or step.reason)
-        if step.state == "queued"
+        msgspec.structs.replace(step, reason=reason(step) or step.reason)
+        if step.state in still
         else step
         for step in view.steps
     )

@@ -11,6 +11,8 @@ from penstock.contracts.base import Message
 from penstock.contracts.plans import PlannedOutput
 from penstock.contracts.spec import Scalar
 
+WAITING_MAX = 100
+
 
 class WorkInput(Message):
     """An input of an attempt: a literal value or a stored tree."""
@@ -116,6 +118,17 @@ class StopAttempt(Message, tag="attempt.stop.v1"):
     grace_s: float = 5.0
 
 
+class Waiting(Message):
+    """An attempt that waits for what is away: the store, the artifact service, disk space."""
+
+    run: str
+    step: str
+    since: float
+    """Seconds since 1970."""
+    code: str
+    message: str
+
+
 class ExecutorPresence(Message):
     """What an executor says of itself every few seconds (core NATS, not stored)."""
 
@@ -126,3 +139,5 @@ class ExecutorPresence(Message):
     host: str = ""
     pid: int = 0
     draining: bool = False
+    waiting: tuple[Waiting, ...] = ()
+    """At most WAITING_MAX of its attempts that cannot go on now, and why."""

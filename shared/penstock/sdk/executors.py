@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection
+from datetime import datetime
 
 from penstock.bus import Received
 from penstock.contracts.codec import decoded, encoded
@@ -76,18 +77,30 @@ def reason_to_wait(target: str, executors: Executors) -> str:
     return f"all {slots} slots of {target!r} are busy"
 
 
+def waits_of(run: str, step: str, executors: Executors) -> str:
+    """Return what an attempt waits for on its executor, and since when; empty when it goes on."""
+    for waiting in (w for executor in executors for w in executor.waiting):
+        if (waiting.run, waiting.step) == (run, step):
+            since = datetime.fromtimestamp(waiting.since).astimezone().strftime("%H:%M:%S")
+            away = "disk space" if waiting.code == "E_DISK" else "the store"
+            return f"waits for {away} since {since}: {waiting.code}: {waiting.message}"
+    return ""
+
+
 async def explain_waiting(
     talk: Conversation, progress: Progress, on_news: Callable[[StepProgress], None]
 ) -> None:
-    """Keep `waits_for` of a run's queued steps true until it ends; `on_news` hears of each change."""
+    """Keep `waits_for` of a run's steps true until it ends; `on_news` hears of each change."""
     while not progress.ended:
-        waiting = progress.queued_before(time.time() - QUEUED_S)
+        waiting = progress.unchanged_since(time.time() - QUEUED_S)
         if not waiting:
             await asyncio.sleep(1)
             continue
         executors = await present(talk)
         for step in waiting:
-            reason = reason_to_wait(step.target, executors) if step.state == "queued" else ""
+            reason = waits_of(progress.run, step.name, executors)
+            if not reason and step.state == "queued":
+                reason = reason_to_wait(step.target, executors)
             if reason != step.waits_for:
                 step.waits_for = reason
                 on_news(step)

@@ -27,7 +27,7 @@ class StepProgress:
     target: str = ""
     queued_at: float = 0
     waits_for: str = ""
-    """Why it is queued for long, when somebody has asked the executors; see executors.py."""
+    """Why it does not go on, when somebody has asked the executors; see executors.py."""
     failure: Mapping[str, Any] = field(default_factory=dict)
     overdue: bool = False
     retry_at: float = 0
@@ -72,9 +72,14 @@ class Progress:
             counts[step.state] = counts.get(step.state, 0) + 1
         return counts
 
-    def queued_before(self, at: float) -> list[StepProgress]:
-        """Return the steps that have been queued since before a moment (seconds since 1970)."""
-        return [s for s in self.steps.values() if s.state == "queued" and s.queued_at < at]
+    def unchanged_since(self, at: float) -> list[StepProgress]:
+        """Return the steps that are queued or run since before a moment (seconds since 1970)."""
+        moments = {"queued": "queued_at", "running": "started_at"}
+        return [
+            step
+            for step in self.steps.values()
+            if step.state in moments and getattr(step, moments[step.state]) < at
+        ]
 
     def take(self, seen: Seen) -> None:
         """Take in one event; one that was seen before changes nothing."""
