@@ -134,6 +134,11 @@ class MinioServer(_StoreServer):
 
     name = MINIO_BINARY
 
+    def __init__(self, directory: Path, *, synced: bool = False) -> None:
+        """Make a server; a `synced` one has fsynced what it acknowledges, which MinIO else does not."""
+        super().__init__(directory)
+        self.synced = synced
+
     def _command(self) -> tuple[list[str], dict[str, str]]:
         program = minio_binary()
         if program is None:
@@ -147,6 +152,7 @@ class MinioServer(_StoreServer):
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
             "MINIO_CALLHOME_ENABLE": "off",
+            "MINIO_FS_OSYNC": "on" if self.synced else "off",
             "GOMEMLIMIT": "400MiB",
         }
 

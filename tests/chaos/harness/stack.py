@@ -150,8 +150,11 @@ class Stack:
         folder = self.root / "store"
         if self.store_kind == "file":
             return f"file:{folder / 'objects'}"
-        kind = MinioServer if self.store_kind == "minio" else WeedServer
-        self.store = kind(folder / "server")
+        if self.store_kind == "minio":
+            # Without it a power cut takes what MinIO acknowledged in the seconds before.
+            self.store = MinioServer(folder / "server", synced=bool(self.disks))
+        else:
+            self.store = WeedServer(folder / "server")
         self._stack.callback(self._end_store)
         await asyncio.to_thread(self.store.start)
         self._born("store", self.store.process)
