@@ -34,7 +34,6 @@ def main(arguments: list[str]) -> int:
     seed = given.seed or secrets.randbelow(10**6) + 1
     landed, number, bad = 0, 0, 0
     while landed < given.kills and time.monotonic() < until:
-        left = until - time.monotonic()
         weather = Weather(
             kills=min(given.episode_kills, given.kills - landed),
             every_s=given.every_s,
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
         plan = Plan(
             seed=seed + number,
             weather=weather,
-            storm_s=min(given.storm_s, max(20.0, left - 60)),
+            storm_s=given.storm_s,
             store=store,
             keep=given.keep,
             outage_s=given.outage_s,

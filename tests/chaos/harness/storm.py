@@ -65,7 +65,7 @@ class Storm:
         faults = asyncio.create_task(self._other_faults(until))
         try:
             while time.monotonic() < until:
-                if len(self.stack.landed.kills) >= self.weather.kills:
+                if len(self.stack.landed.kills) >= self.weather.kills and self._all_struck():
                     break
                 await asyncio.sleep(self.chance.expovariate(1 / self.weather.every_s))
                 await self._wait_for_work()
@@ -73,6 +73,12 @@ class Storm:
         finally:
             faults.cancel()
             await asyncio.gather(faults, *self._tasks, return_exceptions=True)
+
+    def _all_struck(self) -> bool:
+        """Say whether every kind of fault has harmed somebody, and every component lost a process."""
+        kinds = {kind for kind, _ in self.stack.landed.faults}
+        killed = {kill.component for kill in self.stack.landed.kills}
+        return kinds.issuperset(self.weather.faults) and killed.issuperset(self.victims)
 
     async def _wait_for_work(self) -> None:
         """A kill proves little when nothing happens: wait until events flow again."""
@@ -160,6 +166,8 @@ class Storm:
         detail = await strikes[kind]()
         if detail:
             self.stack.landed.note(kind, detail)
+        else:
+            self._bag.insert(0, kind)  # it met nobody: once more, after the others
 
     async def _network(self) -> str:
         """Disturb the way of one service to the broker, or of all to the store."""
