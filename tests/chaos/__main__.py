@@ -24,9 +24,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--every-s", type=float, default=1.0)
     parser.add_argument("--store", choices=("", "file", "minio", "weed"), default="")
     parser.add_argument("--faults", default=",".join(FAULTS))
-    parser.add_argument(
-        "--outage-s", type=float, default=0, help="broker, then store, away so long"
-    )
+    parser.add_argument("--outage-s", type=float, default=0, help="each of --outages away so long")
+    parser.add_argument("--outages", default="broker,store")
+    parser.add_argument("--clients", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--dir", type=Path, default=Path(".chaos"))
     given = parser.parse_args(arguments)
@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> int:
             store=store,
             keep=given.keep,
             outage_s=given.outage_s,
+            outages=tuple(given.outages.split(",")),
+            clients=given.clients,
             every_s=30 if given.outage_s > 60 else 3,
         )
         root = given.dir.absolute() / f"episode-{plan.seed}-{int(time.time())}"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,8 @@ class Plan:
     keep: bool = False
     """Keep the folder also when all is well."""
     outage_s: float = 0
-    """So long the broker is away in the middle of the storm, and after it the store."""
+    """So long each of these is away in the middle of the storm, one after the other:"""
+    outages: tuple[str, ...] = ("broker", "store")
     every_s: float = 3
     """Seconds between two ticks of the schedule."""
 
@@ -87,7 +89,7 @@ async def played(plan: Plan, root: Path, say: Say = print) -> Result:
         await workload.start()
         try:
             storm = Storm(stack, workload, chance, plan.weather)
-            outages = asyncio.create_task(_outages(stack, plan.outage_s))
+            outages = asyncio.create_task(_outages(stack, plan.outages, plan.outage_s))
             await storm.rage(time.monotonic() + plan.storm_s)
             await outages
             await stack.calm()
@@ -111,11 +113,9 @@ async def played(plan: Plan, root: Path, say: Say = print) -> Result:
     return result
 
 
-async def _outages(stack: Stack, seconds: float) -> None:
-    """Take the broker away for long, and then the store."""
-    if not seconds:
-        return
-    for name in ("broker", "store"):
+async def _outages(stack: Stack, names: Sequence[str], seconds: float) -> None:
+    """Take them away for long, one after the other."""
+    for name in names if seconds else ():
         await asyncio.sleep(OUTAGE_AFTER_S)
         while not await stack.away(name, seconds):
             if name == "store" and stack.store is None:

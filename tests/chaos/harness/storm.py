@@ -1,7 +1,6 @@
 """The storm: which fault strikes whom and when, drawn from one seed, while work is under way."""
 
 import asyncio
-import importlib
 import os
 import random
 import signal
@@ -14,6 +13,7 @@ from tests.chaos.harness.proxy import MODES, Mode
 from tests.chaos.harness.stack import Kill, Stack, state_of
 from tests.chaos.harness.workload import Workload
 
+from penstock.runtime.crash import POINTS
 from penstock.testing.attempts import marked_processes
 
 FAULTS = ("network", "pause", "full", "power", "clock")
@@ -35,7 +35,7 @@ class Weather:
     pause_s: float = LEASE_S + 3
     network_s: float = 4.0
     full_s: float = 4.0
-    crash_p: float = 0.4
+    crash_p: float = 0.6
     """How many of the kills of services are at a crash point instead of at any moment."""
 
 
@@ -50,7 +50,7 @@ class Storm:
         self.chance = chance
         self.weather = weather
         self._bag: list[str] = []
-        self._points = Counter[str]()
+        self._asked = Counter[str]()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -105,14 +105,13 @@ class Storm:
         await self.stack.kill(name)
 
     def _point(self, service: str) -> str:
-        """Return the crash point of a service that was asked for least so far."""
-        points = crash_points(service)
-        if not points:
-            return ""
+        """Return a crash point of a service: the one that was died at and asked for least so far."""
+        points = [point for point in POINTS if point.startswith(f"{service}.")]
+        hits = Counter(kill.point for kill in self.stack.landed.kills)
         self.chance.shuffle(points)
-        point = min(points, key=lambda name: self._points[name])
-        self._points[point] += 1
-        return f"{point}:{self.chance.choice((1, 1, 2, 3))}"
+        point = min(points, key=lambda name: 2 * hits[name] + self._asked[name])
+        self._asked[point] += 1
+        return f"{point}:{self.chance.choice((1, 1, 2))}"
 
     async def _kill_server(self, name: str) -> None:
         await self.stack.kill(name)
@@ -214,12 +213,3 @@ class Storm:
         return await self.stack.clock_off(
             self.chance.choice(list(self.stack.fleet.members)), self.chance.choice((-45, 45))
         )
-
-
-def crash_points(service: str) -> list[str]:
-    """Return the places at which a service can be made to die."""
-    try:
-        points: tuple[str, ...] = importlib.import_module("penstock.runtime.crash").POINTS
-    except ImportError:
-        return []
-    return [point for point in points if point.startswith(f"{service}.")]

@@ -36,6 +36,8 @@ class Submission:
     run: str = ""
     answers: set[str] = field(default_factory=set)
     """Every run id that was ever answered for this key: must be one."""
+    registered: bool = False
+    """The pipeline is registered first, and run by its name."""
     cancelled: bool = False
     asked_at: float = 0
     answered_at: float = 0
@@ -136,7 +138,11 @@ class Workload:
                 broken = chance.random() < 0.06
                 wanted = graph(chance, steps_max=self.steps_max, broken=broken)
             last = wanted
-            submission = Submission(key=f"{self.stack.workspace}-{number}-{count}", graph=wanted)
+            submission = Submission(
+                key=f"{self.stack.workspace}-{number}-{count}",
+                graph=wanted,
+                registered=chance.random() < 0.2,
+            )
             self.submissions.append(submission)
             await self._submit(submission)
             if not submission.run:
@@ -154,11 +160,16 @@ class Workload:
             await self._news.wait_for(lambda: run in self.ended)
 
     async def _submit(self, submission: Submission) -> None:
-        body = {
-            "spec": submission.graph.spec(self.where),
+        body: dict[str, object] = {
             "idempotency_key": submission.key,
             "tags": {"key": submission.key},
         }
+        if submission.registered:
+            named = {"name": submission.key, "spec": submission.graph.spec(self.where)}
+            await self._insist("query.pipeline.create", named, submission)
+            body["pipeline"] = submission.key
+        else:
+            body["spec"] = submission.graph.spec(self.where)
         submission.asked_at = submission.asked_at or time.time()
         answer = await self._insist("request.run", body, submission)
         if run := str(answer.get("run", "")):
