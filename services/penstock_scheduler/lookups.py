@@ -6,12 +6,13 @@ crash in between) is found stale by whoever follows it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from penstock.bus import Bus, Expect, Stored
+from penstock.bus import TOGETHER_MIN, Bus, Expect, Outgoing, Stored
 from penstock.bus.buckets import Bucket, is_deleted
 from penstock.contracts.artifacts import ExistRequest
 from penstock.contracts.base import Message
@@ -93,9 +94,11 @@ class LookUps:
     async def _looked(self, batch: list[LookUp]) -> list[LookUp]:
         """Answer what can be answered; return what somebody else changed meanwhile."""
         subjects = [self.reuse.subject(look.fingerprint) for look in batch]
-        found = await self.bus.last_many(self.reuse.stream, subjects)
-        before = await self.bus.last_many(
-            self.latest.stream, [self.latest.subject(look.latest) for look in batch]
+        found, before = await asyncio.gather(
+            self.bus.last_many(self.reuse.stream, subjects),
+            self.bus.last_many(
+                self.latest.stream, [self.latest.subject(look.latest) for look in batch]
+            ),
         )
         entries = [self._value(stored, ReuseEntry) for stored in found]
         latest = [self._value(stored, LatestEntry) for stored in before]
@@ -106,7 +109,7 @@ class LookUps:
             for tree in entry.outputs.values()
         }
         existing = await self._existing(sorted(wanted)) if wanted else frozenset()
-        claims: dict[int, asyncio.Future[object]] = {}
+        claims: dict[int, Outgoing] = {}
         answers: dict[int, LookedUp] = {}
         for number, look in enumerate(batch):
             entry, stored = entries[number], found[number]
@@ -129,17 +132,17 @@ class LookUps:
                 # An entry that is done but gone is kept in the answer: it belongs to the reason.
                 shown = entry if entry is not None and entry.ended_at else None
                 answers[number] = _changed(answer, entry=shown, claimed=True)
-                claims[number] = await self.bus.append_soon(  # type: ignore[assignment]
+                claims[number] = Outgoing(
                     subjects[number],
                     encoded(ReuseEntry(run=look.run, step=look.step)),
                     expect=Expect(stored.sequence if stored else 0),
                 )
-        await asyncio.gather(*claims.values(), return_exceptions=True)
+        failures = await self._claimed(claims)
         if claims:
             self.crash("scheduler.after-claim")
         left: list[LookUp] = []
         for number, look in enumerate(batch):
-            failure = claims[number].exception() if number in claims else None
+            failure = failures.get(number)
             if isinstance(failure, Conflict | BusUnavailable):
                 left.append(look)
             elif failure is not None:
@@ -147,6 +150,23 @@ class LookUps:
             else:
                 self.answer(answers[number])
         return left
+
+    async def _claimed(self, claims: dict[int, Outgoing]) -> dict[int, BaseException]:
+        """Claim; return those claims that failed, and why."""
+        if len(claims) >= TOGETHER_MIN:
+            with contextlib.suppress(PenstockError):  # one by one it is found out which, and why
+                await self.bus.append_together(list(claims.values()))
+                return {}
+        sent = [
+            await self.bus.append_soon(claim.subject, claim.data, expect=claim.expect)
+            for claim in claims.values()
+        ]
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        return {
+            number: result
+            for number, result in zip(claims, results, strict=True)
+            if isinstance(result, BaseException)
+        }
 
     def _value(self, stored: Stored | None, kind: type[T]) -> T | None:
         if stored is None or is_deleted(stored):

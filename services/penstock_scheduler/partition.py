@@ -96,11 +96,7 @@ class Term:
     # -- life -----------------------------------------------------------------------------------
     async def begin(self) -> None:
         """Replay the log and do again what may have been lost; then take in messages."""
-        for work in (
-            self.performer.events.work(),
-            self.performer.summaries.work(),
-            self.looks.work(),
-        ):
+        for work in (*self.performer.works(), self.looks.work()):
             self._spawn(work)
         effects = await self._replayed()
         turn = Turn(self.state, self.tools.clock.now())

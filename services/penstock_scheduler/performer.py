@@ -5,12 +5,13 @@ What fails because the bus is away is done again until the term ends; every effe
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from penstock.bus import Appended, Expect
+from penstock.bus import Appended, Expect, Outgoing
 from penstock.bus.buckets import Bucket, Value
+from penstock.bus.lanes import Lane
 from penstock.contracts.codec import encoded
 from penstock.contracts.inbox import Inbound, TimerDue
 from penstock.contracts.queries import LatestEntry, ReuseEntry
@@ -57,6 +58,18 @@ class Performer:
         self.summaries = Summaries(tools.bus, tools.names, tools.log)
         self.reuse = Bucket(tools.bus, tools.names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(tools.bus, tools.names.bucket("latest"), LatestEntry)
+        self.work_lane = Lane(tools.bus)
+        self.reuse_lane, self.latest_lane = Lane(tools.bus), Lane(tools.bus)
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what goes on beside, as long as the term lasts."""
+        return [
+            self.events.work(),
+            self.summaries.work(),
+            self.work_lane.work(),
+            self.reuse_lane.work(),
+            self.latest_lane.work(),
+        ]
 
     async def perform(self, effects: list[Effect]) -> list[Pending]:
         """Begin every effect, in order; return those whose end is worth waiting for."""
@@ -108,10 +121,12 @@ class Performer:
             case LookUp():
                 self.looks.add(effect)
             case Dispatch(item=item):
-                return await bus.append_soon(
-                    names.work(item.target, item.run, item.step, item.attempt),
-                    encoded(item),
-                    message_id=f"{item.run}.{item.step}.{item.attempt}",
+                return self.work_lane.put(
+                    Outgoing(
+                        names.work(item.target, item.run, item.step, item.attempt),
+                        encoded(item),
+                        message_id=f"{item.run}.{item.step}.{item.attempt}",
+                    )
                 )
             case SetTimer():
                 return await self._set(effect)
@@ -119,10 +134,10 @@ class Performer:
                 await self._stop(effect)
             case PutReuse():
                 subject = self.reuse.subject(effect.fingerprint)
-                return await bus.append_soon(subject, encoded(effect.entry))
+                return self.reuse_lane.put(Outgoing(subject, encoded(effect.entry)))
             case PutLatest():
                 subject = self.latest.subject(effect.key)
-                return await bus.append_soon(subject, encoded(effect.entry))
+                return self.latest_lane.put(Outgoing(subject, encoded(effect.entry)))
             case ReleaseFlight():
                 return asyncio.ensure_future(self._release(effect))
             case AskFlight(message=asked):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from penstock.bus import Appended, Bus, Expect, Stored
+from penstock.bus import TOGETHER_MIN, Appended, Bus, Expect, Outgoing, Stored
 from penstock.bus.buckets import Bucket
 from penstock.contracts import chain, cloudevents
 from penstock.contracts.codec import decoded, encoded
@@ -101,6 +101,8 @@ class Projector:
 
     async def _told(self, chunk: Sequence[Emit]) -> None:
         pause_s, begin = PAUSE_S, 0
+        if len(chunk) >= TOGETHER_MIN and await self._told_together(chunk):
+            return
         while begin < len(chunk):
             links = dict(self._links)
             sent = [await self._send(emit, links) for emit in chunk[begin:]]
@@ -117,6 +119,23 @@ class Projector:
             self.log.warning("events wait", error=str(failed), waiting=len(chunk) - begin)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, PAUSE_S_MAX)
+
+    async def _told_together(self, chunk: Sequence[Emit]) -> bool:
+        """Store events as one; False: one of them is too large or stored already, or who knows."""
+        links = dict(self._links)
+        letters = []
+        for emit in chunk:
+            previous = links.get(emit.event.run, chain.START)
+            letter, links[emit.event.run] = self._letter(emit, previous)
+            letters.append(letter)
+        try:
+            await self.bus.append_together(letters)
+        except (Invalid, Conflict, BusUnavailable) as error:
+            self.log.debug("events go one by one", error=str(error), events=len(chunk))
+            return False
+        for emit in chunk:
+            self._linked(emit, links[emit.event.run])
+        return True
 
     def _linked(self, emit: Emit, link: str) -> None:
         event = emit.event
@@ -141,6 +160,14 @@ class Projector:
         return future, link
 
     async def _append(self, emit: Emit, previous: str) -> "tuple[asyncio.Future[Appended], str]":
+        letter, link = self._letter(emit, previous)
+        future = await self.bus.append_soon(
+            letter.subject, letter.data, letter.headers, message_id=letter.message_id
+        )
+        return future, link
+
+    def _letter(self, emit: Emit, previous: str) -> tuple[Outgoing, str]:
+        """Return an event as it is stored, and its link of the chain."""
         event, names = emit.event, self.names
         message_id = f"{event.run}.{event.seq}"
         if isinstance(event, RunEvent):
@@ -159,7 +186,7 @@ class Projector:
         )
         body = encoded(event)
         headers[chain.HEADER] = link = chain.link(previous, body)
-        return await self.bus.append_soon(subject, body, headers, message_id=message_id), link
+        return Outgoing(subject, body, headers, message_id), link
 
 
 def slimmed(emit: Emit) -> Emit:

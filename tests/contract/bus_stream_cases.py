@@ -6,8 +6,18 @@ from contextlib import aclosing
 import pytest
 from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
-from penstock.bus import Appended, Bus, Expect, Stored, StreamSpec, dead
+from penstock.bus import (
+    TOGETHER_MAX,
+    Appended,
+    Bus,
+    Expect,
+    Outgoing,
+    Stored,
+    StreamSpec,
+    dead,
+)
 from penstock.bus.buckets import Bucket, bucket_spec
+from penstock.bus.lanes import Lane
 from penstock.errors import BusUnavailable, Conflict, Corrupt, Invalid, NotAllowed, PenstockError
 
 
@@ -80,6 +90,73 @@ class StreamCases:
         with pytest.raises(Conflict):
             await bus.append(f"{root}.c", b"", expect=Expect(2, f"{root}.>"))
         assert await bus.append(f"{root}.c", b"", expect=Expect(3, f"{root}.>")) == Appended(4)
+
+    async def test_messages_stored_together_follow_each_other(self, rig: Rig) -> None:
+        bus, root = await made(rig, allow_together=True)
+        await bus.append(f"{root}.before", b"")
+        many = [
+            Outgoing(f"{root}.{n % 3}", b"%d" % n, {"h": str(n)}, f"id{n}", None)
+            for n in range(300)
+        ]
+        assert await bus.append_together(many) == [Appended(n + 2) for n in range(300)]
+        assert await bus.append_together([]) == []
+        found: list[Stored] = []
+        await bus.replay(rig.names.stream("s"), [f"{root}.*"], found.append, after=1)
+        assert [(s.subject, s.data, s.headers["h"]) for s in found] == [
+            (m.subject, m.data, (m.headers or {})["h"]) for m in many
+        ]
+        again = await bus.append(f"{root}.x", b"", message_id="id7")
+        assert again == Appended(9, duplicate=True)
+
+    async def test_of_messages_stored_together_all_are_stored_or_none(self, rig: Rig) -> None:
+        bus, root = await made(rig, allow_together=True)
+        await bus.append(f"{root}.a", b"", message_id="i")
+        fine = Outgoing(f"{root}.b", b"", expect=Expect(0))
+        for wrong in (
+            Outgoing(f"{root}.a", b"", expect=Expect(0)),
+            Outgoing(f"{root}.c", b"", message_id="i"),
+        ):
+            with pytest.raises(Conflict):
+                await bus.append_together([fine, wrong, Outgoing(f"{root}.c", b"")])
+        with pytest.raises(Invalid) as caught:
+            await bus.append_together([fine, Outgoing(f"{root}.c", b"x" * 2_000_000)])
+        assert caught.value.code == "E_TOO_LARGE"
+        with pytest.raises(Invalid) as caught:
+            await bus.append_together([fine] * (TOGETHER_MAX + 1))
+        assert caught.value.code == "E_LIMIT"
+        found: list[Stored] = []
+        await bus.replay(rig.names.stream("s"), [f"{root}.*"], found.append)
+        assert [stored.subject for stored in found] == [f"{root}.a"]
+        assert await bus.append_together([fine]) == [Appended(2)]
+
+    async def test_messages_go_together_only_where_a_stream_stores_them_so(self, rig: Rig) -> None:
+        bus, root = await made(rig)
+        with pytest.raises(Invalid):
+            await bus.append_together([Outgoing(f"{root}.a", b""), Outgoing(f"{root}.b", b"")])
+        assert await bus.last(rig.names.stream("s"), f"{root}.>") is None
+        with pytest.raises(BusUnavailable) as caught:
+            await bus.append_together([Outgoing("nobody.a", b""), Outgoing("nobody.b", b"")])
+        assert caught.value.code == "E_NO_STREAM"
+
+    @pytest.mark.parametrize("count", [3, 700])
+    async def test_a_lane_stores_in_order_what_is_few_and_what_is_many(
+        self, rig: Rig, count: int
+    ) -> None:
+        bus, root = await made(rig, allow_together=True)
+        lane = Lane(bus)
+        working = asyncio.create_task(lane.work())
+        try:
+            taken = Outgoing(f"{root}.taken", b"", expect=Expect(9))
+            refused = lane.put(taken)
+            futures = [lane.put(Outgoing(f"{root}.a", b"%d" % n)) for n in range(count)]
+            await rig.wait(asyncio.gather(*futures))
+            with pytest.raises(Conflict):
+                await refused
+        finally:
+            working.cancel()
+        found: list[Stored] = []
+        await bus.replay(rig.names.stream("s"), [f"{root}.*"], found.append)
+        assert [stored.data for stored in found] == [b"%d" % n for n in range(count)]
 
     async def test_a_zombies_commits_are_refused(self, rig: Rig) -> None:
         zombie, root = await made(rig)

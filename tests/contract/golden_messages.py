@@ -273,6 +273,13 @@ MESSAGES: dict[str, Message | Strict | object] = {
         tags={"team": "vision"},
         traceparent=HEAD.traceparent,
     ),
+    "attempts.reported": inbox.Reports(
+        run=RUN,
+        reports=(
+            work.AttemptStarted(run=RUN, step="train", attempt=1, executor="executor-1"),
+            work.AttemptSucceeded(run=RUN, step="train", attempt=1, executor="executor-1"),
+        ),
+    ),
     "attempt.started": work.AttemptStarted(
         run=RUN, step="train", attempt=2, executor="executor-a", delivery=3
     ),

@@ -8,7 +8,14 @@ import pytest
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.events import RunEvent, StepEvent
 from penstock.contracts.fingerprints import compared, fingerprint, parts_of
-from penstock.contracts.inbox import CancelRun, FlightLanded, FollowFlight, TimerDue, Wake
+from penstock.contracts.inbox import (
+    CancelRun,
+    FlightLanded,
+    FollowFlight,
+    Reports,
+    TimerDue,
+    Wake,
+)
 from penstock.contracts.plans import Bound, Given, PlanHead, PlannedOutput, PlannedStep, PlanPart
 from penstock.contracts.queries import LatestEntry, ReuseEntry
 from penstock.contracts.requests import ErrorBody
@@ -801,3 +808,11 @@ def test_the_events_of_a_step_tell_what_happened() -> None:
             metrics={"m": 1},
         ),
     ]
+
+
+def test_reports_that_came_together_are_taken_in_one_after_the_other() -> None:
+    one, two = after(plan(step("a"), step("b"))), after(plan(step("a"), step("b")))
+    said = (began("a"), ok("a"), began("b"), failed("b"))
+    together = facts(one, Reports(run=RUN, reports=said))
+    assert together == facts(two, *said)
+    assert statuses(one) == statuses(two)

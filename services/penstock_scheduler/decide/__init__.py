@@ -38,6 +38,7 @@ from penstock.contracts.inbox import (
     FlightLanded,
     FollowFlight,
     Inbound,
+    Reports,
     TimerDue,
     Wake,
 )
@@ -77,6 +78,9 @@ def handle(turn: Turn, message: Input) -> None:
             attempts.begin(turn, message)
         case AttemptFailed():
             attempts.fail(turn, message)
+        case Reports(reports=reports):
+            for report in reports:
+                handle(turn, report)
         case LookedUp():
             reuse.answer(turn, message)
         case PlanPart():

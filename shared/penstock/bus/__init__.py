@@ -26,6 +26,10 @@ from typing import Literal, Protocol
 Headers = Mapping[str, str]
 
 MESSAGE_ID = "Nats-Msg-Id"
+TOGETHER_MAX = 1_000
+"""Messages that `append_together` takes at once."""
+TOGETHER_MIN = 64
+"""From about this many on, storing together costs less than one by one (measured: docs/adr/0007)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,17 @@ class Expect:
 
     sequence: int
     subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be stored."""
+
+    subject: str
+    data: bytes
+    headers: Headers | None = None
+    message_id: str = ""
+    expect: Expect | None = None
 
 
 class Delivery(Protocol):
@@ -141,6 +156,7 @@ class StreamSpec:
     duplicate_window_s: float = 120
     no_ack: bool = False
     allow_direct: bool = True
+    allow_together: bool = False
     allow_schedules: bool = False
     allow_ttl: bool = False
     persist_async: bool = False
@@ -266,6 +282,21 @@ class Bus(Protocol):
         expect: Expect | None = None,
     ) -> "Future[Appended]":
         """Send now, learn later: the future resolves like `append`, within the connection's timeout."""
+        ...
+
+    async def append_together(
+        self, messages: Sequence[Outgoing], *, timeout_s: float = 10
+    ) -> list[Appended]:
+        """Store messages of one stream in order, all of them or none, with one fsync for all.
+
+        At most TOGETHER_MAX; the stream must `allow_together`. Fewer than TOGETHER_MIN are cheaper one
+        by one.
+
+        Raises:
+            Conflict: E_CONFLICT, one expectation is not met or one message id is stored already.
+            BusUnavailable: as `append`. It is unknown whether all are stored or none.
+            Invalid: E_TOO_LARGE, one message is; E_LIMIT, they are too many.
+        """
         ...
 
     async def consume(

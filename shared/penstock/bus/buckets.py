@@ -36,6 +36,7 @@ def bucket_spec(
         max_age_s=max_age_s,
         max_msgs_per_subject=history,
         allow_ttl=False,
+        allow_together=True,
         description=description,
     )
 

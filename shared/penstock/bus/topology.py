@@ -70,6 +70,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
             discard="new",
             max_msgs_per_subject=1,
             discard_new_per_subject=True,
+            allow_together=True,
             duplicate_window_s=7200,
             # Derived from the run log, and yet not persist_async: a killed server forgets the newest
             # messages of such a stream, gives their sequences again, and a consumer that had
@@ -82,6 +83,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
             max_bytes=1 * GIB,
             max_age_s=90 * DAY_S,
             duplicate_window_s=7200,
+            allow_together=True,
             description="what everybody may read",
         ),
         "logs": StreamSpec(

@@ -8,6 +8,15 @@ from penstock.contracts.base import Message
 from penstock.contracts.plans import PlanPart
 from penstock.contracts.work import AttemptFailed, AttemptStarted, AttemptSucceeded
 
+Report = AttemptStarted | AttemptSucceeded | AttemptFailed
+
+
+class Reports(Message, tag="attempts.reported.v1"):
+    """What executors report of one run while an earlier report is still on its way, in order."""
+
+    run: str
+    reports: tuple[Report, ...]
+
 
 class CancelRun(Message, tag="run.cancel.v1"):
     """Somebody wants a run to stop."""
@@ -62,6 +71,7 @@ Inbound = (
     | AttemptStarted
     | AttemptSucceeded
     | AttemptFailed
+    | Reports
     | CancelRun
     | FollowFlight
     | FlightLanded

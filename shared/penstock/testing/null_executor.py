@@ -14,11 +14,11 @@ import asyncio
 import signal
 import sys
 
-from penstock.bus import Appended, Bus, Delivery, Received
+from penstock.bus import Bus, Delivery, Received
 from penstock.bus.nats import connect
 from penstock.bus.topology import streams, work_consumer
 from penstock.contracts.artifacts import TreeRef
-from penstock.contracts.codec import decoded, encoded
+from penstock.contracts.codec import decoded
 from penstock.contracts.subjects import Subjects
 from penstock.contracts.work import (
     AttemptFailed,
@@ -29,8 +29,7 @@ from penstock.contracts.work import (
     WorkItem,
 )
 from penstock.ids import digest_of
-
-Report = AttemptStarted | AttemptSucceeded | AttemptFailed
+from penstock.runtime.reports import Reporter
 
 
 class NullExecutor:
@@ -47,7 +46,8 @@ class NullExecutor:
         self.begun: list[tuple[str, str, int]] = []
         """(run, step, attempt) of every attempt that was begun, in order."""
         self._hanging: dict[tuple[str, str, int], asyncio.Event] = {}
-        self._reports: set[asyncio.Task[None]] = set()
+        self._reporter = Reporter(bus, names)
+        self._attempts: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to take attempts."""
@@ -57,8 +57,8 @@ class NullExecutor:
 
     async def _take(self, delivery: Delivery) -> None:
         task = asyncio.create_task(self._attempt(delivery))
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
+        self._attempts.add(task)
+        task.add_done_callback(self._attempts.discard)
 
     async def _attempt(self, delivery: Delivery) -> None:
         item = decoded(delivery.message.data, WorkItem)
@@ -71,14 +71,12 @@ class NullExecutor:
             executor=self.name,
             delivery=delivery.deliveries,
         )
-        first = await self._report(started, "started")
+        first = self._reporter.report(started)
         if item.command == "hang":
             stop = self._hanging.setdefault(what, asyncio.Event())
             await first
             await stop.wait()
-        second = await self._report(self._result(item, delivery.deliveries), "ended")
-        await first
-        await second
+        await asyncio.gather(first, self._reporter.report(self._result(item, delivery.deliveries)))
         await delivery.ack()
         self.done += 1
 
@@ -111,13 +109,6 @@ class NullExecutor:
             executor=self.name,
             delivery=delivery,
             failure=Failure(code=code, message=message, exit_code=1),
-        )
-
-    async def _report(self, report: Report, kind: str) -> "asyncio.Future[Appended]":
-        return await self.bus.append_soon(
-            self.names.inbox(report.run, self.target, kind, report.step),
-            encoded(report),
-            message_id=f"{report.run}.{report.step}.{report.attempt}.{report.delivery}.{kind}",
         )
 
     async def _stop(self, received: Received) -> None:

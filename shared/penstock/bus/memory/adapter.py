@@ -19,6 +19,7 @@ from penstock.bus import (
     OnElected,
     OnMessage,
     OnStored,
+    Outgoing,
     Received,
     Stored,
     StreamSpec,
@@ -300,6 +301,17 @@ class MemoryBus:
     ) -> Future[Appended]:
         """Send now, learn later."""
         return self._append(subject, data, _full(headers, message_id, expect), self.timeout_s)
+
+    async def append_together(
+        self, messages: Sequence[Outgoing], *, timeout_s: float = 10
+    ) -> list[Appended]:
+        """Store messages of one stream in order, all of them or none."""
+        parts = [(m.subject, m.data, _full(m.headers, m.message_id, m.expect)) for m in messages]
+        for part in parts:
+            self._checked(*part)
+            self._connected(part[0])
+        self.server.check_together(parts)
+        return [await self._append(*part, timeout_s) for part in parts]
 
     def _append(
         self, subject: str, data: bytes, full: dict[str, str], timeout_s: float

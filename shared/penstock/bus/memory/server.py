@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.bus import Appended, ConsumerSpec, Headers, Received, StreamSpec
+from penstock.bus import (
+    TOGETHER_MAX,
+    Appended,
+    ConsumerSpec,
+    Headers,
+    Received,
+    StreamSpec,
+)
 from penstock.bus.memory.consumer import Consumer
 from penstock.bus.memory.stream import SCHEDULE, Stream, matches, overlaps
 from penstock.clock import Clock, SystemClock
@@ -227,6 +234,22 @@ class MemoryServer:
             if stream.covers(subject):
                 return stream
         return None
+
+    def check_together(self, messages: Sequence[tuple[str, bytes, Headers]]) -> None:
+        """Raise what would keep messages from being stored together."""
+        if not messages:
+            return
+        where = messages[0][0]
+        if len(messages) > TOGETHER_MAX:
+            raise Invalid(
+                f"{len(messages):,} messages; allowed at once: {TOGETHER_MAX:,}",
+                code="E_LIMIT",
+                where=where,
+            )
+        stream = self.stream_of(where)
+        if stream is None:
+            raise BusUnavailable("no stream stores this", code="E_NO_STREAM", where=where)
+        stream.check_together(messages, self.now())
 
     def append(self, subject: str, data: bytes, headers: Headers) -> Appended:
         """Store a message; a schedule sets its timer. Raises as Bus.append."""

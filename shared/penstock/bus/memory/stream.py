@@ -1,7 +1,7 @@
 """A stream in memory: what JetStream stores, drops and refuses."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -89,6 +89,21 @@ class Stream:
         for tell in list(self.on_stored):
             tell(stored)
         return Appended(stored.sequence)
+
+    def check_together(self, messages: Sequence[tuple[str, bytes, Headers]], now: float) -> None:
+        """Raise what would keep one of these messages from being stored with the others."""
+        self.expire(now)
+        spec, where = self.spec, messages[0][0]
+        if not spec.allow_together:
+            raise Invalid("atomic publish is disabled (10174)", where=where)
+        for subject, _, headers in messages:
+            self._check_expected(subject, headers)
+            if headers.get(MESSAGE_ID, "") in self.ids:
+                raise Conflict("batch contains a duplicate (10201)", where=subject)
+        size = sum(size_of(*message) for message in messages)
+        full = spec.max_bytes > 0 and self.size_bytes + size > spec.max_bytes
+        if full and spec.discard == "new":
+            raise BusUnavailable("maximum bytes exceeded (10077)", code="E_FULL", where=where)
 
     def _check_expected(self, subject: str, headers: Headers) -> None:
         if EXPECT not in headers:

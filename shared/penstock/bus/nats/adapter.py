@@ -16,6 +16,7 @@ from penstock.bus import (
     OnElected,
     OnMessage,
     OnStored,
+    Outgoing,
     Received,
     Stored,
     StreamSpec,
@@ -24,6 +25,7 @@ from penstock.bus._endings import ended
 from penstock.bus._replies import answerable
 from penstock.bus.micro import Service
 from penstock.bus.nats import following, requests, streams
+from penstock.bus.nats.batching import append_together
 from penstock.bus.nats.connection import Connection, log
 from penstock.bus.nats.consuming import NatsConsumption
 from penstock.bus.nats.failures import not_allowed
@@ -135,6 +137,7 @@ class NatsBus:
     def __init__(self, connection: Connection, timeout_s: float) -> None:
         self.connection = connection
         self.publisher = Publisher(connection, timeout_s)
+        self._together = asyncio.Lock()
         self.consumptions: set[NatsConsumption] = set()
 
     @property
@@ -246,6 +249,13 @@ class NatsBus:
         return await self.publisher.append(
             subject, data, headers, message_id=message_id, expect=expect
         )
+
+    async def append_together(
+        self, messages: Sequence[Outgoing], *, timeout_s: float = 10
+    ) -> list[Appended]:
+        """Store messages of one stream in order, all of them or none."""
+        async with self._together:  # with those one by one, fewer than the server lets wait
+            return await append_together(self.connection, messages, timeout_s)
 
     async def consume(
         self,

@@ -12,6 +12,7 @@ CONSUMER_NOT_FOUND = 10014
 STREAM_NAME_IN_USE = 10058
 MESSAGE_TOO_LARGE = 10054
 TOO_MANY_REQUESTS = 10167
+STORED_ALREADY = 10201
 _FULL = frozenset({10023, 10028, 10047, 10122})
 _AWAY = frozenset({10008, 10039, 10074, 10076, TOO_MANY_REQUESTS})
 _PER_SUBJECT = "per subject"
@@ -24,7 +25,7 @@ _DENIED_REPLY = re.compile(r"permissions violation for publish with reply of \"(
 def refusal(err_code: int, description: str, where: str) -> PenstockError:
     """Return an error of the JetStream API as ours (codes: nats-server/server/errors.json)."""
     text = f"{description} ({err_code})"
-    if err_code in (WRONG_LAST_SEQUENCE, CHECKED_WRITE_IN_PROCESS):
+    if err_code in (WRONG_LAST_SEQUENCE, CHECKED_WRITE_IN_PROCESS, STORED_ALREADY):
         return Conflict(text, where=where)
     if err_code == STORE_FAILED and _PER_SUBJECT in description:
         return Conflict(text, code="E_QUEUED", where=where)

@@ -64,6 +64,8 @@ def stream_config(spec: StreamSpec) -> dict[str, Any]:
     }
     if spec.allow_ttl:
         config["allow_msg_ttl"] = True
+    if spec.allow_together:
+        config["allow_atomic"] = True
     if spec.allow_schedules:
         config["allow_msg_schedules"] = True
         config["allow_rollup_hdrs"] = True
