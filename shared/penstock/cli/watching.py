@@ -14,6 +14,7 @@ from penstock.cli.output import clean
 from penstock.sdk.async_client import AsyncClient
 from penstock.sdk.executors import explain_waiting
 from penstock.sdk.log_lines import Lines
+from penstock.sdk.printing import Printer
 from penstock.sdk.progress import Progress, StepProgress
 from penstock.sdk.wording import event_line, failed_how, name_width, waiting_line
 
@@ -101,21 +102,23 @@ def _interrupt(detached: asyncio.Event) -> Callable[[], None]:
 
 async def _plain(client: AsyncClient, progress: Progress, stream: IO[str]) -> None:
     told: set[tuple[str, str]] = set()
+    printer = Printer(stream)
 
     def tell(step: StepProgress) -> None:
         # Of many steps that wait for the same, one line says it.
         if step.waits_for and (step.target, step.waits_for) not in told:
             told.add((step.target, step.waits_for))
-            print(waiting_line(step, name_width(progress)), file=stream, flush=True)
+            printer.say(waiting_line(step, name_width(progress)))
 
     explaining = asyncio.ensure_future(explain_waiting(await client.open(), progress, tell))
     try:
         async for seen in client.events(progress.run):
             progress.take(seen)
-            print(event_line(seen, progress), file=stream, flush=True)
+            printer.say(event_line(seen, progress))
     finally:
         explaining.cancel()
         await asyncio.gather(explaining, return_exceptions=True)
+    printer.flush()
 
 
 def _failure(step: StepProgress) -> str:

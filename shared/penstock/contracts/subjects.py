@@ -64,6 +64,14 @@ class Subjects:
         """Return the filter for everything that happens to one run."""
         return f"{self.workspace}.event.*.{token(run)}.>"
 
+    def run_only_events(self, run: str) -> str:
+        """Return the filter for what happens to one run itself, its steps left out."""
+        return f"{self.workspace}.event.*.{token(run)}.run.*"
+
+    def run_step_events(self, run: str, step: str) -> str:
+        """Return the filter for what happens to one step of a run."""
+        return f"{self.workspace}.event.*.{token(run)}.step.{token(step)}.*"
+
     def events(self) -> str:
         """Return the filter for all events."""
         return f"{self.workspace}.event.>"

@@ -36,7 +36,7 @@ from penstock.contracts.spec import PipelineSpec, Scalar
 from penstock.contracts.subjects import Subjects
 from penstock.contracts.work import ExecutorPresence
 from penstock.errors import BusUnavailable, NotFound, PenstockError, Refused, Transient
-from penstock.ids import is_run_id, run_time
+from penstock.ids import is_name, is_run_id, run_time
 from penstock.sdk.conversation import Conversation
 from penstock.sdk.definition import Definition
 from penstock.sdk.events import Seen, seen_of
@@ -234,14 +234,13 @@ class AsyncClient:
 
     async def register(self, what: Submittable, name: str = "", version: str = "") -> PipelineView:
         """Register a pipeline for others to run; equal content gives the same version."""
-        from penstock.sdk.uploads import scanned_spec, spec_for_request, store
+        from penstock.sdk.uploads import scanned_spec, spec_for_request
 
         talk = await self.open()
         definition = definition_of(what)
         if definition is None:
             raise NotFound(f"{what} is no file", where=str(what), hint="give a YAML file")
-        found = await scanned_spec(definition)
-        await store(found, self.trees)
+        found = await scanned_spec(definition, self.trees)
         spec = found.spec
         if name:
             spec = msgspec.structs.replace(spec, name=name)
@@ -329,18 +328,29 @@ class AsyncClient:
     # -- following ----------------------------------------------------------------------------------
 
     async def events(
-        self, run: str = "", *, since: int | None = 0, live: bool = True
+        self,
+        run: str = "",
+        *,
+        since: int | None = 0,
+        live: bool = True,
+        steps: Sequence[str] | None = None,
     ) -> AsyncIterator[Seen]:
         """Iterate over events in order: of a run until its end, or of everything, for ever.
 
         `since` is a stream sequence to continue after; None begins now. `live` false ends with what
-        is stored.
+        is stored. `steps` narrows what is told of a run to these steps (none: only the run's own).
         """
         talk = await self.open()
         names = talk.names
-        subject = names.run_events(await self.full_id(run)) if run else names.events()
+        subjects = [names.events()]
+        if run:
+            full = await self.full_id(run)
+            subjects = [names.run_events(full)]
+            if steps is not None:
+                subjects = [names.run_only_events(full)]
+                subjects += [names.run_step_events(full, step) for step in steps]
         stream = talk.followed(
-            "events", [subject], after=since or 0, new_only=since is None, live=live
+            "events", subjects, after=since or 0, new_only=since is None, live=live
         )
         async for stored in stream:
             seen = seen_of(stored)
@@ -410,7 +420,28 @@ class AsyncClient:
             Transient: E_WAIT_TIMEOUT.
         """
         full = await self.full_id(run)
+        await self.until_end(full, timeout_s, step=step, on_event=on_event, on_waiting=on_waiting)
+        return await self._settled(full, step)
+
+    async def until_end(
+        self,
+        run: str,
+        timeout_s: float | None = None,
+        *,
+        step: str = "",
+        on_event: Callable[[Seen], None] | None = None,
+        on_waiting: Callable[[StepProgress], None] | None = None,
+    ) -> str:
+        """Wait as `wait` does, and return the run's state as its last event tells it.
+
+        When nobody looks at the steps on the way, nothing of them is sent: a run of a thousand reused
+        steps is three events. Whoever asks for a view afterwards gets one that knows of the end,
+        because every view is a fold of the events.
+        """
+        full = await self.full_id(run)
         progress = Progress(full)
+        looking = on_event is not None or on_waiting is not None
+        steps = None if looking or (step and not is_name(step)) else [step] if step else []
         explaining = [
             asyncio.ensure_future(explain_waiting(await self.open(), progress, tell))
             for tell in (on_waiting,)
@@ -418,7 +449,7 @@ class AsyncClient:
         ]
 
         async def ended() -> None:
-            async for seen in self.events(full):
+            async for seen in self.events(full, steps=steps):
                 progress.take(seen)
                 if on_event is not None:
                     on_event(seen)
@@ -438,7 +469,7 @@ class AsyncClient:
             for task in explaining:
                 task.cancel()
             await asyncio.gather(*explaining, return_exceptions=True)
-        return await self._settled(full, step)
+        return progress.state
 
     async def _settled(self, run: str, step: str) -> RunView:
         """Return the run's view once it has caught up with the end that was seen."""
@@ -499,16 +530,13 @@ class AsyncClient:
         from penstock.sdk.uploads import (
             scanned_spec,
             spec_for_request,
-            store,
             stored_parameters,
         )
 
         if definition is not None:
             check_known(given, definition.spec)
             data = local_data(given, definition.spec)
-            found = await scanned_spec(definition)
-            if storing:
-                await store(found, self.trees)
+            found = await scanned_spec(definition, self.trees if storing else None)
             parameters = {**given, **await stored_parameters(data, self.trees)}
             raw = await spec_for_request(found.spec, self.trees)
             return RunRequest(spec=raw, parameters=scalars(parameters)), found.notes

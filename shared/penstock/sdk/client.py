@@ -212,6 +212,19 @@ class Client:
             )
         )
 
+    def until_end(
+        self,
+        run: str,
+        timeout_s: float | None = None,
+        *,
+        on_event: Callable[[Seen], None] | None = None,
+        on_waiting: "Callable[[StepProgress], None] | None" = None,
+    ) -> str:
+        """Return the state in which the run has ended; as `wait`, without asking for all of the run."""
+        return self.background.call(
+            self.asynchronous.until_end(run, timeout_s, on_event=on_event, on_waiting=on_waiting)
+        )
+
     def download(
         self, run: str, folder: str | Path, *, step: str = "", output: str = ""
     ) -> list[Path]:

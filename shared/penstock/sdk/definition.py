@@ -57,6 +57,18 @@ class Definition:
         return ".".join(place)
 
 
+_defaults: dict[type, tuple[tuple[str, object], ...]] = {}
+"""By type: the fields and their defaults. Asking msgspec costs more than the tidying of a step."""
+
+
+def _defaults_of(kind: type[msgspec.Struct]) -> tuple[tuple[str, object], ...]:
+    known = _defaults.get(kind)
+    if known is None:
+        fields = msgspec.structs.fields(kind)
+        known = _defaults[kind] = tuple((field_.name, field_.default) for field_ in fields)
+    return known
+
+
 def tidied(value: T) -> T:
     """Return a message whose fields that equal their defaults are the defaults, so its bytes are canonical.
 
@@ -64,13 +76,15 @@ def tidied(value: T) -> T:
     """
     if isinstance(value, msgspec.Struct):
         changed: dict[str, object] = {}
-        for field_ in msgspec.structs.fields(value):
-            item = getattr(value, field_.name)
-            tidy = tidied(item)
-            if field_.default is not msgspec.NODEFAULT and tidy == field_.default:
-                tidy = field_.default
+        for name, default in _defaults_of(type(value)):
+            item = getattr(value, name)
+            if item is default:
+                continue
+            tidy = tidied(item) if isinstance(item, msgspec.Struct | dict) else item
+            if default is not msgspec.NODEFAULT and tidy == default:
+                tidy = default
             if tidy is not item:
-                changed[field_.name] = tidy
+                changed[name] = tidy
         return msgspec.structs.replace(value, **changed) if changed else value
     if isinstance(value, dict):
         return type(value)((key, tidied(item)) for key, item in value.items())

@@ -13,6 +13,7 @@ input of the step. Steps whose outputs are used are part of the pipeline without
 """
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,9 @@ class Pipeline:
             Invalid: E_EMPTY, E_REF, E_CYCLE, E_PATH, E_OUTPUT_CLASH, E_PARAM.
         """
         names: dict[str, PipelineStep] = {}
+        numbers: dict[str, int] = {}
         for step in self.steps:
-            names[distinct(step.name, names)] = step
+            names[distinct(step.name, names, numbers)] = step
         known = Lowering(
             names={id(step): name for name, step in names.items()},
             published={id(output): name for name, output in self.outputs.items()},
@@ -232,9 +234,9 @@ def _leaves(steps: object) -> list[PipelineStep]:
 def _closure(steps: Iterable[PipelineStep]) -> list[PipelineStep]:
     """Return the steps and all that their data and `run_after` lead back to, each once."""
     found: dict[int, PipelineStep] = {}
-    waiting = list(steps)
+    waiting = deque(steps)
     while waiting:
-        step = waiting.pop(0)
+        step = waiting.popleft()
         if id(step) in found:
             continue
         found[id(step)] = step

@@ -54,6 +54,8 @@ class Progress:
     error: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     last_sequence: int = 0
+    name_length: int = 0
+    """Of the longest step's name: every line is aligned by it."""
 
     @property
     def ended(self) -> bool:
@@ -135,19 +137,28 @@ class Progress:
     def _step(self, name: str) -> StepProgress:
         if name not in self.steps:
             self.steps[name] = StepProgress(name)
+            self.name_length = max(self.name_length, len(name))
             self.total = max(self.total, len(self.steps))
         return self.steps[name]
 
 
 def _in_order(graph: Mapping[str, Any]) -> list[str]:
-    """Return the steps so that each comes after its needs, otherwise as they were written."""
+    """Return the steps in waves, each after its needs; within a wave as they were written."""
+    place = {name: number for number, name in enumerate(graph)}
+    left = {name: len(set(needs) & place.keys()) for name, needs in graph.items()}
+    readers: dict[str, list[str]] = {name: [] for name in graph}
+    for name, needs in graph.items():
+        for needed in set(needs) & place.keys():
+            readers[needed].append(name)
     done: dict[str, None] = {}
-    waiting = {name: set(needs) & set(graph) for name, needs in graph.items()}
-    while waiting:
-        ready = [name for name, needs in waiting.items() if needs <= done.keys()]
-        if not ready:
-            return [*done, *waiting]  # a cycle cannot get here; show the steps all the same
-        for name in ready:
-            done[name] = None
-            del waiting[name]
-    return list(done)
+    wave = [name for name, count in left.items() if not count]
+    while wave:
+        done |= dict.fromkeys(wave)
+        freed: list[str] = []
+        for name in wave:
+            for reader in readers[name]:
+                left[reader] -= 1
+                if not left[reader]:
+                    freed.append(reader)
+        wave = sorted(freed, key=place.__getitem__)
+    return [*done, *(name for name in graph if name not in done)]  # a cycle cannot get here

@@ -11,6 +11,7 @@ from penstock.errors import NotFound, PenstockError
 from penstock.ids import did_you_mean
 from penstock.sdk.events import Seen
 from penstock.sdk.names import name_from
+from penstock.sdk.printing import Printer
 from penstock.sdk.progress import Progress, StepProgress
 from penstock.sdk.wording import event_line, waiting_line
 
@@ -111,20 +112,28 @@ class Run:
             Transient: E_WAIT_TIMEOUT.
         """
         progress = Progress(self.id)
+        printer = Printer(sys.stdout)
 
         def show(seen: Seen) -> None:
             progress.take(seen)
-            print(event_line(seen, progress), flush=True)  # noqa: T201 - asked for
+            printer.say(event_line(seen, progress))
 
-        view = self._client.wait(
-            self.id,
-            _limit(timeout_seconds),
-            on_event=show if show_output else None,
-            on_waiting=_show_waiting if show_output else None,
-        )
-        if raise_on_error and view.state != "succeeded":
-            raise RunFailed(view)
-        return view.state
+        def show_waiting(step: StepProgress) -> None:
+            if step.waits_for:
+                printer.say(waiting_line(step, len(step.name)))
+
+        try:
+            state = self._client.until_end(
+                self.id,
+                _limit(timeout_seconds),
+                on_event=show if show_output else None,
+                on_waiting=show_waiting if show_output else None,
+            )
+        finally:
+            printer.flush()
+        if raise_on_error and state != "succeeded":
+            raise RunFailed(self.view())
+        return state
 
     # -- acting -------------------------------------------------------------------------------------
 
@@ -265,13 +274,18 @@ class StepRun:
             RunFailed: E_RUN_FAILED, with `raise_on_error`, when it failed.
             Transient: E_WAIT_TIMEOUT.
         """
+        printer = Printer(sys.stdout)
 
         def show(seen: Seen) -> None:
             if seen.data.get("step") == self.name:
-                print(event_line(seen), flush=True)  # noqa: T201 - asked for
+                printer.say(event_line(seen))
 
         run, limit = self.pipeline_run_id, _limit(timeout_seconds)
-        view = self._client.wait(run, limit, step=self.name, on_event=show if show_output else None)
+        try:
+            shown = show if show_output else None
+            view = self._client.wait(run, limit, step=self.name, on_event=shown)
+        finally:
+            printer.flush()
         state = next(s.state for s in view.steps if s.step == self.name)
         if raise_on_error and state == "failed":
             raise RunFailed(view)
@@ -280,11 +294,6 @@ class StepRun:
     def _log(self, stream: str) -> str:
         lines = self._client.lines(self.pipeline_run_id, self.name)
         return "".join(f"{line.text}\n" for line in lines if stream in ("", line.stream))
-
-
-def _show_waiting(step: StepProgress) -> None:
-    if step.waits_for:
-        print(waiting_line(step, len(step.name)), flush=True)  # noqa: T201 - asked for
 
 
 def _limit(timeout_seconds: float | None) -> float | None:

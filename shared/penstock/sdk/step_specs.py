@@ -27,6 +27,8 @@ class Lowering:
     """id of an output → its name as an output of the pipeline."""
     parameters: dict[str, PipelineParameter] = field(default_factory=dict)
     local: list[Local] = field(default_factory=list)
+    sources: set[tuple[Path, str]] = field(default_factory=set)
+    """(folder, script) that were looked at: a thousand steps often share one."""
 
 
 def step_spec(step: PipelineStep, name: str, known: Lowering) -> StepSpec:
@@ -38,7 +40,7 @@ def step_spec(step: PipelineStep, name: str, known: Lowering) -> StepSpec:
     names, local = known.names, known.local
     place: Place = ("steps", name)
     if step.source_directory is not None:
-        local.append(Local((*place, "code"), _source(step), step.hash_paths))
+        local.append(Local((*place, "code"), _source(step, known), step.hash_paths))
     inputs: dict[str, Input | Scalar | None] = {}
     for key, value in step.inputs.items():
         match value:
@@ -103,14 +105,16 @@ def _name_in(step: PipelineStep, names: Mapping[int, str], where: str) -> str:
     return names[id(step)]
 
 
-def _source(step: PipelineStep) -> Path:
+def _source(step: PipelineStep, known: Lowering) -> Path:
     folder = step.source_directory
     assert folder is not None  # noqa: S101 - asked before
+    script = getattr(step, "script_name", "")
+    if (folder, script) in known.sources:
+        return folder
     if not folder.is_dir():
         raise Invalid(
             f"{folder} is no folder", code="E_PATH", where=f"{step.name}.source_directory"
         )
-    script = getattr(step, "script_name", "")
     if script and not (folder / script).is_file():
         raise Invalid(
             f"there is no {script} in {folder.resolve()}",
@@ -118,6 +122,7 @@ def _source(step: PipelineStep) -> Path:
             where=f"{step.name}.script_name",
             hint="script_name is relative to source_directory",
         )
+    known.sources.add((folder, script))
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,7 +15,11 @@ from penstock.sdk.definition import Definition, Local, Place, with_artifacts
 from penstock.trees.client import TreeClient
 from penstock.trees.git import snapshot_git
 from penstock.trees.hashing import Scan
+from penstock.trees.known import Known
 from penstock.trees.scan import scanned, scanned_file
+
+_known = Known()
+"""This process submits the same folders again and again, hardly changed."""
 
 INLINE_BYTES_MAX = 512 * 1024
 """A larger spec travels as an artifact, so that a request stays well below NATS's 1 MiB."""
@@ -31,19 +35,34 @@ class Scanned:
     notes: tuple[str, ...] = ()
 
 
-async def scanned_spec(definition: Definition) -> Scanned:
-    """Return the definition's complete spec, without storing anything.
+async def scanned_spec(definition: Definition, trees: TreeClient | None = None) -> Scanned:
+    """Return the definition's complete spec; with `trees` what it needs is stored, else nothing is.
 
     Raises:
         Refused: what cannot be a snapshot (penstock.trees), at the place that names it.
     """
+    if definition.root is None:
+        return await _scanned_spec(definition, trees)
+    # Git is slower than all the rest, so it is asked meanwhile.
+    asked = asyncio.ensure_future(asyncio.to_thread(snapshot_git, definition.root))
+    try:
+        found = await _scanned_spec(definition, trees)
+    finally:
+        git = await asked
+    return replace(found, spec=msgspec.structs.replace(found.spec, git=git))
+
+
+async def _scanned_spec(definition: Definition, trees: TreeClient | None) -> Scanned:
     seen: dict[tuple[Path, bool], Scan] = {}
+    real: dict[Path, Path] = {}  # a thousand steps often share one folder
     stored: dict[Place, str] = {}
     scans: dict[str, tuple[Scan, str]] = {}
     notes: list[str] = list(definition.notes)
     for local in definition.locals:
         code = local.place[-1] == "code"
-        key = (local.path.resolve(), code)
+        if local.path not in real:
+            real[local.path] = local.path.resolve()
+        key = (real[local.path], code)
         if key not in seen:
             seen[key] = scan = await asyncio.to_thread(_scan, local, definition, code=code)
             owner = "snapshot" if code else f"data/{local.place[-1]}"
@@ -53,17 +72,12 @@ async def scanned_spec(definition: Definition) -> Scanned:
         if local.hash_paths:
             place = (*local.place[:-1], "hash_digest")
             stored[place] = _hash_digest(seen[key], local, definition)
-    spec = with_artifacts(definition.spec, stored)
-    if definition.root is not None:
-        git = await asyncio.to_thread(snapshot_git, definition.root)
-        spec = msgspec.structs.replace(spec, git=git)
-    return Scanned(spec, scans, tuple(notes))
-
-
-async def store(found: Scanned, trees: TreeClient) -> None:
-    """Store what a spec needs; what the store has already is not sent."""
-    for scan, owner in found.scans.values():
-        await trees.put(scan, owner)
+    if trees is not None:
+        puts = (trees.put(scan, owner) for scan, owner in scans.values())
+        for result in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+    return Scanned(with_artifacts(definition.spec, stored), scans, tuple(notes))
 
 
 async def spec_for_request(spec: PipelineSpec, trees: TreeClient) -> msgspec.Raw:
@@ -86,7 +100,7 @@ async def stored_parameters(paths: Mapping[str, Path], trees: TreeClient) -> dic
 
 def _data_scan(path: Path) -> Scan:
     if path.is_dir():
-        return scanned(path, ignore=False, purpose="data")
+        return scanned(path, ignore=False, purpose="data", known=_known)
     return scanned_file(path, path.name)
 
 
@@ -95,7 +109,7 @@ def _scan(local: Local, definition: Definition, *, code: bool) -> Scan:
         if not code:
             return _data_scan(local.path)
         if local.path.is_dir():
-            return scanned(local.path, ignore=True)
+            return scanned(local.path, ignore=True, known=_known)
         return scanned_file(local.path, local.path.name, purpose="snapshot")
     except PenstockError as error:
         place = definition.where(*local.place)

@@ -107,7 +107,7 @@ def event_line(seen: "Seen", progress: "Progress | None" = None) -> str:
 
 def name_width(progress: "Progress") -> int:
     """Return how wide the column of steps' names is in a run's lines."""
-    return min(NAME_WIDTH_MAX, max([len("run"), *map(len, progress.steps)]))
+    return min(NAME_WIDTH_MAX, max(len("run"), progress.name_length))
 
 
 def waiting_line(step: "StepProgress", width: int) -> str:

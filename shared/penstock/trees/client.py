@@ -95,6 +95,8 @@ class TreeClient:
         self._transfer = Transfer(patience_s=patience_s)
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="trees")
         self._locks: dict[str, asyncio.Lock] = {}
+        self._committed: set[str] = set()
+        """Trees that were committed from here: most likely the store has them still."""
 
     async def close(self) -> None:
         """Let go of threads and connections."""
@@ -156,13 +158,18 @@ class TreeClient:
 
     async def _stored(self, sources: Sources, owner: str) -> TreeRef:
         """Upload what the store lacks and commit, again while objects are missing or damaged."""
+        digest = sources.scan.ref.digest
         for left in range(ROUNDS_MAX, 0, -1):
             try:
                 named = await self._named(sources.scan.manifest)
-                await self._upload(named, owner, sources)
+                if digest not in self._committed:
+                    await self._upload(named, owner, sources)
                 request = CommitRequest(tree=named, owner=owner)
-                return (await self.service.ask("commit", request, CommitAnswer)).tree
+                tree = (await self.service.ask("commit", request, CommitAnswer)).tree
+                self._committed.add(digest)
+                return tree
             except PenstockError as error:
+                self._committed.discard(digest)
                 if error.code not in _UPLOAD_AGAIN or left == 1:
                     raise
                 await self._in_thread(sources.check_unchanged)

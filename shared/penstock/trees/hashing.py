@@ -21,6 +21,7 @@ from penstock.contracts.artifacts import SMALL_BYTES, Entry, Manifest, TreeRef, 
 from penstock.contracts.paths import ARCHIVE, FILES, Codes, shown
 from penstock.errors import Invalid
 from penstock.ids import digest_of
+from penstock.trees.known import Known
 from penstock.units import MIB
 
 THREADS_MAX = 8
@@ -111,9 +112,18 @@ class Rules:
     spec: GitIgnoreSpec | None
     sync: bool = False
     """Have big files written to the disk while they are hashed."""
+    known: Known | None = None
+    """What need not be read again."""
 
     @staticmethod
-    def of(root: Path, *, ignore: bool, purpose: Purpose, sync: bool = False) -> "Rules":
+    def of(
+        root: Path,
+        *,
+        ignore: bool,
+        purpose: Purpose,
+        sync: bool = False,
+        known: Known | None = None,
+    ) -> "Rules":
         """Return the rules for a folder; with `ignore` those of its ignore file."""
         spec = None
         if ignore:
@@ -125,7 +135,7 @@ class Rules:
                 spec = GitIgnoreSpec.from_lines(text.splitlines())
                 break
             spec = spec or GitIgnoreSpec.from_lines([])
-        return Rules(root=root, purpose=purpose, spec=spec, sync=sync)
+        return Rules(root=root, purpose=purpose, spec=spec, sync=sync, known=known)
 
     @property
     def codes(self) -> Codes:
@@ -153,6 +163,7 @@ class Item(NamedTuple):
     executable: bool = False
     folder: bool = False
     note: str = ""
+    status: os.stat_result | None = None
 
 
 class _Hashed(NamedTuple):
@@ -166,12 +177,13 @@ class _Hashed(NamedTuple):
 
 def hashed_scan(found: list[Item], rules: Rules, notes: list[str]) -> Scan:
     """Hash all files: small ones in batches (a thread switch costs more than one), big ones each."""
-    small = [item for item in found if not item.folder and item.size < SMALL_BYTES]
-    large = [item for item in found if not item.folder and item.size >= SMALL_BYTES]
+    hashes = {item.path: old for item in found if (old := _remembered(item, rules)) is not None}
+    new = [item for item in found if not item.folder and item.path not in hashes]
+    small = [item for item in new if item.size < SMALL_BYTES]
+    large = [item for item in new if item.size >= SMALL_BYTES]
     batches = [large[i : i + 1] for i in range(len(large))]
     batches += [small[i : i + 256] for i in range(0, len(small), 256)]
     hold = sum(item.size for item in small) <= HELD_BYTES_MAX
-    hashes: dict[str, _Hashed] = {}
 
     def work(batch: list[Item]) -> list[_Hashed]:
         return [_read(item, rules, hold=hold) for item in batch]
@@ -202,6 +214,13 @@ def hashed_scan(found: list[Item], rules: Rules, notes: list[str]) -> Scan:
     if len(notes) > NOTES_MAX:
         notes = [*notes[:NOTES_MAX], f"W_NOTES: {len(notes) - NOTES_MAX} more"]
     return Scan(Manifest(entries=tuple(entries)), files, tuple(notes), stamps, looks, rules.purpose)
+
+
+def _remembered(item: Item, rules: Rules) -> _Hashed | None:
+    if rules.known is None or item.status is None:
+        return None
+    digest = rules.known.digest(item.real, item.status)
+    return _Hashed(item.path, digest, stamp_of(item.status)) if digest else None
 
 
 def _mapped(
@@ -248,6 +267,8 @@ def _read(item: Item, rules: Rules, *, hold: bool) -> _Hashed:
         os.close(handle)
     if count != before.st_size or stamp_of(before) != stamp_of(after):
         raise _changed(item, rules, f"{before.st_size:,} bytes before, {after.st_size:,} after")
+    if rules.known is not None:
+        rules.known.add(item.real, before, digest)
     return _Hashed(item.path, digest, stamp_of(after), data)
 
 

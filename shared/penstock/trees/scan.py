@@ -12,6 +12,7 @@ from penstock.contracts.paths import check_distinct, check_path, shown
 from penstock.errors import Invalid, NotFound
 from penstock.ids import digest_of
 from penstock.trees.hashing import Item, Purpose, Rules, Scan, Source, hashed_scan, kind_of
+from penstock.trees.known import Known
 from penstock.units import GIB
 
 SNAPSHOT_BYTES_MAX = 1 * GIB
@@ -28,11 +29,13 @@ def scanned(
     purpose: Purpose | None = None,
     bytes_max: int | None = None,
     sync: bool = False,
+    known: Known | None = None,
 ) -> Scan:
     """Return a folder as a manifest. `ignore` obeys ignore files and leaves out .git and the like.
 
     The purpose ("snapshot" when `ignore`, else "output") chooses the error codes and the limit of size.
     `sync` has big files written to the disk meanwhile, for those who will need them durable.
+    What `known` remembers is not read again.
 
     Raises:
         NotFound: E_SNAPSHOT_MISSING, E_OUTPUT_MISSING, …: there is no such folder.
@@ -41,7 +44,7 @@ def scanned(
             E_TOO_LARGE; E_EMPTY, a snapshot of nothing.
     """
     purpose = purpose or ("snapshot" if ignore else "output")
-    rules = Rules.of(root, ignore=ignore, purpose=purpose, sync=sync)
+    rules = Rules.of(root, ignore=ignore, purpose=purpose, sync=sync, known=known)
     found = _walked(root, rules)
     notes: list[str] = []
     total = 0
@@ -227,7 +230,9 @@ def _item(path: str, real: Path, status: os.stat_result, rules: Rules) -> Item:
     elif status.st_mode & (stat.S_ISUID | stat.S_ISGID):
         note = f"W_MODE {shown(path)}: set-user-id and set-group-id are not kept"
     executable = bool(status.st_mode & stat.S_IXUSR)
-    return Item(path=path, real=real, size=status.st_size, executable=executable, note=note)
+    return Item(
+        path=path, real=real, size=status.st_size, executable=executable, note=note, status=status
+    )
 
 
 def _check_size(found: list[Item], total: int, bytes_max: int | None, purpose: Purpose) -> None:
