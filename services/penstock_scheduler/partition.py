@@ -17,6 +17,7 @@ import contextlib
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from penstock.bus import Consumption, Delivery
@@ -226,23 +227,24 @@ class Term:
         await self._perform(await self._replayed(), [], list(self._ended_runs()))
 
     async def _without_ended(self, batch: list[Held]) -> list[Held]:
-        """Leave out plans of runs that ended so long ago that the log has forgotten them."""
-        doubtful = {
-            held.message.head.run
-            for held in batch
-            if isinstance(held.message, PlanPart) and held.message.head.run not in self.state.runs
-        }
-        if not doubtful:
-            return batch
-        runs = sorted(doubtful)
-        summaries = await self.tools.patiently(
-            lambda: self.performer.summaries.bucket.get_many(runs)
-        )
-        ended = {
-            run
-            for run, found in zip(runs, summaries, strict=True)
-            if found is not None and found.value.state in RUN_STATES_FINAL
-        }
+        """Leave out plans of runs that ended so long ago that the log has forgotten them.
+
+        While we ask about some runs, others may be forgotten that we knew before: so it is asked
+        again until nothing is left to doubt. Found by the simulation.
+        """
+        planned = {h.message.head.run for h in batch if isinstance(h.message, PlanPart)}
+        asked: set[str] = set()
+        ended: set[str] = set()
+        while runs := sorted(planned - self.state.runs.keys() - asked):
+            asked.update(runs)
+            summaries = await self.tools.patiently(
+                partial(self.performer.summaries.bucket.get_many, runs)
+            )
+            ended.update(
+                run
+                for run, found in zip(runs, summaries, strict=True)
+                if found is not None and found.value.state in RUN_STATES_FINAL
+            )
         return [
             held
             for held in batch

@@ -44,11 +44,9 @@ class Task:
         if self.process.until > now:
             return False
         wait = self.wait
-        if wait is None:
-            return True
-        if isinstance(wait, float):
-            return wait <= now
-        return wait.due <= now or bool(wait.ready())
+        if type(wait) is Wait:
+            return wait.due <= now or bool(wait.ready())
+        return wait is None or wait <= now  # type: ignore[operator]
 
 
 @dataclass(eq=False)

@@ -126,8 +126,9 @@ OTHERS = (
     ),
     Mutant("no_second_look", "a replaced owner acknowledges what its old state calls late news"),
     Mutant("plans_ended_runs", "a plan that comes again after its run has ended is a new run"),
+    Mutant("doubts_once", "a run may be forgotten while its plan is asked about, and begin anew"),
     Mutant("tells_from_the_start", "a new owner numbers and tells events from the beginning"),
-    Mutant("reads_copies", "a commit that is in the log twice is made true twice", first=500),
+    Mutant("reads_copies", "a commit that is in the log twice is made true twice"),
     Mutant("leaves_lost_work", "what was given up as lost stays on its queue"),
     Mutant(
         "cut_in_a_plan",

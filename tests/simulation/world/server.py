@@ -65,15 +65,18 @@ class Queue:
 
     def has_free(self) -> bool:
         """Say whether anything may be lent now."""
-        return any(True for _ in self.free())
+        if not self.entries:
+            return False
+        now, most = self.world.now, self.deliveries_max
+        for entry in self.entries.values():  # asked at every turn, so without ado
+            if entry.until <= now and not (most and entry.deliveries >= most):
+                return True
+        return False
 
     def take(self, process: "Process") -> Entry | None:
         """Lend a message: the oldest, or any if the network reorders."""
         world = self.world
         free = list(self.free())
-        if not free and world.happens("duplicate"):
-            most = self.deliveries_max
-            free = [e for e in self.entries.values() if not most or e.deliveries < most]
         if not free:
             return None
         entry = world.chance.choice(free) if world.happens("reorder") else free[0]
@@ -82,6 +85,9 @@ class Queue:
             world.audit.redelivered(self, entry)
         entry.deliveries += 1
         entry.until = world.now + self.ack_wait_s
+        if world.happens("duplicate"):
+            entry.until = world.now  # lent to somebody else at the same time
+            world.audit.excused(entry)
         entry.holder, entry.life = process, process.life
         return entry
 

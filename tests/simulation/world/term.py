@@ -18,7 +18,7 @@ from tests.simulation.world.server import Entry, Queue
 
 from penstock.contracts.codec import inbound
 from penstock.contracts.plans import PlanPart
-from penstock.contracts.queries import RUN_STATES_FINAL
+from penstock.contracts.queries import RUN_STATES_FINAL, RunSummary
 from penstock.errors import Conflict, Corrupt
 from penstock_scheduler import decide, effects, state, transitions
 from penstock_scheduler.decide import Input, Resumed, Turn
@@ -201,21 +201,26 @@ class Term:
 
     def _without_ended(self, batch: list[Held]) -> Work[list[Held]]:
         """Leave out plans of runs that ended so long ago that the log has forgotten them."""
-        server = self.world.server
+        planned = {h.message.head.run for h in batch if isinstance(h.message, PlanPart)}
+        asked: set[str] = set()
+        ended: set[str] = set()
+        while runs := sorted(planned - self.state.runs.keys() - asked):
+            if self.world.mutant == "plans_ended_runs":
+                break
+            asked.update(runs)
+            lines = yield from call(self.process, self._lines, runs)
+            ended.update(line.run for line in lines if line.state in RUN_STATES_FINAL)
+            if self.world.mutant == "doubts_once":
+                break
+        return [
+            held
+            for held in batch
+            if not (isinstance(held.message, PlanPart) and held.message.head.run in ended)
+        ]
 
-        def doubtful(held: Held) -> str:
-            message = held.message
-            known = not isinstance(message, PlanPart) or message.head.run in self.state.runs
-            return "" if known else message.head.run  # type: ignore[union-attr]
-
-        runs = {run for held in batch if (run := doubtful(held))}
-        if not runs or self.world.mutant == "plans_ended_runs":
-            return batch
-        found = yield from call(
-            self.process, lambda: {run: server.value("runs", run)[1] for run in runs}
-        )
-        ended = {run for run, line in found.items() if line and line.state in RUN_STATES_FINAL}
-        return [held for held in batch if doubtful(held) not in ended]
+    def _lines(self, runs: list[str]) -> list[RunSummary]:
+        found = [self.world.server.value("runs", run)[1] for run in runs]
+        return [line for line in found if line is not None]
 
     # -- the log ---------------------------------------------------------------------------------
     def _commit(self, turn: Turn, inputs: tuple[int, ...]) -> Work[None]:
