@@ -9,6 +9,7 @@
 Everything a stranger sends is checked here before a byte of the store is touched.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -22,6 +23,7 @@ from penstock.contracts.artifacts import (
     MANIFEST_BYTES_MAX,
     MANIFEST_INLINE_BYTES_MAX,
     OWNERS_MAX,
+    PARTS_MAX,
     ArtifactRecord,
     Manifest,
     Named,
@@ -30,6 +32,7 @@ from penstock.contracts.artifacts import (
     StageRequest,
     layout_of,
     manifest_bytes,
+    part_count,
     staging_key,
     tree_key,
     tree_ref,
@@ -43,6 +46,7 @@ from penstock_artifact.state import Objects, Tree
 
 OWNER_MAX = 300
 PATTERNS_MAX = 100
+CHECKSUM = re.compile(r"[A-Za-z0-9+/]{6}==")
 DATASET = "data/"
 
 
@@ -192,6 +196,37 @@ def readable(tree: Tree, paths: Sequence[str], after: str) -> list[ObjectRef]:
         if entry.size and any(fnmatchcase(entry.path, pattern) for pattern in paths)
     }
     return [ref for ref in behind(tree.objects, after) if ref.key in keys]
+
+
+def upload_page(objects: Sequence[ObjectRef]) -> tuple[Sequence[ObjectRef], bool]:
+    """Return the objects that one answer grants, by their parts, and whether there are more."""
+    count, left = 0, PARTS_MAX
+    while count < min(len(objects), GRANTS_MAX):
+        left -= part_count(objects[count].size)
+        if left < 0:
+            break
+        count += 1
+    return objects[:count], len(objects) > count
+
+
+def undeclared(page: Sequence[ObjectRef], checksums: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the keys of a page whose checksums have not come.
+
+    Raises:
+        Invalid: E_CHECKSUM, what came is not one checksum for each part.
+    """
+    for ref in page:
+        given = checksums.get(ref.key)
+        if given is not None and (
+            len(given) != part_count(ref.size) or not all(map(CHECKSUM.fullmatch, given))
+        ):
+            raise Invalid(
+                f"{len(given)} checksums, first {given[:1]!a}; allowed: base64 of the CRC-32 of "
+                f"each of {part_count(ref.size)} parts",
+                code="E_CHECKSUM",
+                where=ref.key[:80],
+            )
+    return [ref.key for ref in page if ref.key not in checksums]
 
 
 def page_of(objects: Sequence[ObjectRef]) -> tuple[Sequence[ObjectRef], bool]:

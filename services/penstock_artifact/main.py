@@ -16,6 +16,8 @@ from penstock_artifact.store import Store
 
 SERVICE = "artifact"
 PROBE_KEY = "tree/probe"
+UPLOAD_S_MAX = 86_400.0
+"""Parts that lie in the store for longer belong to nobody any more."""
 
 
 def main(flags: Mapping[str, str]) -> int:
@@ -55,6 +57,10 @@ async def serve(context: Context[Settings]) -> None:
             await blobs.size(PROBE_KEY)
         except Transient as error:  # it may come later; whoever asks meanwhile is told E_STORE
             context.log.warning("the store does not answer", code=error.code, message=error.message)
+        with contextlib.suppress(PenstockError):  # they take room, nothing else
+            count = await blobs.abandon_uploads(UPLOAD_S_MAX)
+            if count:
+                context.log.info("forgot uploads that nobody finished", count=count)
         await ensure(context.bus, context.names, ("artifacts", "events"))
         service = await context.bus.serve(
             "penstock-artifact", shell.endpoints(), metadata={"store": blobs.address}

@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from penstock.blob import BlobStore
 from penstock.clock import Clock
-from penstock.contracts.artifacts import Grant, ObjectRef
+from penstock.contracts.artifacts import Grant, GrantedPart, ObjectRef
 from penstock.errors import BlobUnavailable
 from penstock_artifact import decide
 from penstock_artifact.effects import Discard
@@ -86,12 +86,25 @@ class Store:
         self.forget(order.key)
         await self._patiently(lambda: self.blobs.delete(order.key))
 
-    async def upload_grant(self, ref: ObjectRef) -> Grant:
+    async def refuses_wrong_bytes(self) -> bool:
+        """Say whether the store itself compares what is uploaded with what was announced."""
+        return await self._patiently(self.blobs.refuses_wrong_bytes)
+
+    async def is_checked(self, key: str) -> bool:
+        """Say whether the store compared an object with its checksum when it came in."""
+        if not await self.refuses_wrong_bytes():
+            return False
+        return await self._patiently(lambda: self.blobs.is_checked(key))
+
+    async def upload_grant(self, ref: ObjectRef, checksums: Sequence[str] = ()) -> Grant:
         """Return leave to write an object once."""
         signed = await self._patiently(
-            lambda: self.blobs.upload_url(ref.key, ref.size, expires_s=self.grant_s)
+            lambda: self.blobs.upload_url(
+                ref.key, ref.size, checksums=checksums, expires_s=self.grant_s
+            )
         )
-        return Grant(key=ref.key, url=signed.url, headers=signed.headers)
+        parts = tuple(GrantedPart(url=part.url, headers=part.headers) for part in signed.parts)
+        return Grant(key=ref.key, url=signed.url, headers=signed.headers, parts=parts)
 
     async def download_grant(self, key: str) -> Grant:
         """Return leave to read an object."""

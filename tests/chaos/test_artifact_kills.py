@@ -13,7 +13,7 @@ import pytest
 from penstock.blob import BlobStore
 from penstock.blob.open import open_store
 from penstock.bus.nats import connect
-from penstock.contracts.artifacts import TreeRef
+from penstock.contracts.artifacts import PART_BYTES, TreeRef
 from penstock.contracts.subjects import Subjects
 from penstock.testing.fleet import Fleet
 from penstock.testing.servers import NatsServer
@@ -77,8 +77,10 @@ async def client(nats: NatsServer, workspace: str) -> AsyncIterator[TreeClient]:
     await bus.close()
 
 
-def big_folder(root: Path, files: int = 30, size: int = 2 * MIB) -> Scan:
+def big_folder(root: Path, files: int = 30, size: int = 2 * MIB, parts: int = 2) -> Scan:
+    """Return a folder of files, one of them so big that S3 gets it in parts."""
     root.mkdir()
+    (root / "in parts").write_bytes(os.urandom(MIB) * (parts * PART_BYTES // MIB) + b"end")
     for number in range(files):
         (root / f"{number}").write_bytes(os.urandom(size))
     (root / "small").write_bytes(os.urandom(10))
@@ -125,7 +127,7 @@ async def test_copies_that_die_again_and_again_lose_nothing(
 ) -> None:
     fleet.start("artifact")
     fleet.start("artifact")
-    scans = [big_folder(tmp_path / f"root{n}", files=6) for n in range(6)]
+    scans = [big_folder(tmp_path / f"root{n}", files=6, parts=1) for n in range(6)]
 
     async def put(scan: Scan) -> TreeRef:
         return await client.put(scan, "run/r/s/1")

@@ -489,6 +489,27 @@ MESSAGES: dict[str, Message | Strict | object] = {
     "artifact.upload": artifacts.UploadRequest(
         tree=artifacts.Named(manifest=MANIFEST), owner="snapshot", after="cas/ab/x"
     ),
+    "artifact.upload.declared": artifacts.UploadRequest(
+        tree=artifacts.Named(digest=DIGEST, size=9),
+        declares=True,
+        checksums={"cas/ab/x": ("LhXk2w==",)},
+    ),
+    "artifact.upload.wanted": artifacts.UploadAnswer(digest=DIGEST, wanted=("cas/ab/x",)),
+    "artifact.upload.parts": artifacts.UploadAnswer(
+        digest=DIGEST,
+        grants=(
+            artifacts.Grant(
+                key="cas/ab/x",
+                url="http://s3/x?uploadId=1",
+                headers={"if-none-match": "*"},
+                parts=(
+                    artifacts.GrantedPart(
+                        url="http://s3/x?partNumber=1&uploadId=1", headers={"content-length": "9"}
+                    ),
+                ),
+            ),
+        ),
+    ),
     "artifact.upload.answer": artifacts.UploadAnswer(
         digest=DIGEST,
         grants=(artifacts.Grant(key="cas/ab/x", url="file:///x", headers={"if-none-match": "*"}),),

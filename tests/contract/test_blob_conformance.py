@@ -14,9 +14,10 @@ import urllib3
 from penstock.blob import BlobStore
 from penstock.blob.file import FileStore
 from penstock.blob.open import open_store
+from penstock.blob.parts import checksum_of, declared
 from penstock.blob.s3 import S3Store
 from penstock.blob.transfer import PART_BYTES, Transfer
-from penstock.contracts.artifacts import Grant
+from penstock.contracts.artifacts import Grant, GrantedPart, part_bytes, part_count
 from penstock.errors import (
     BlobUnavailable,
     Corrupt,
@@ -58,6 +59,14 @@ def transfer() -> Transfer:
 async def grant_to_write(store: BlobStore, key: str, size: int) -> Grant:
     signed = await store.upload_url(key, size)
     return Grant(key=key, url=signed.url, headers=signed.headers)
+
+
+async def grant_declared(store: BlobStore, key: str, data: bytes) -> Grant:
+    step = part_bytes(len(data))
+    sums = [checksum_of(data[at : at + step]) for at in range(0, len(data), step)]
+    signed = await store.upload_url(key, len(data), checksums=sums)
+    parts = tuple(GrantedPart(url=part.url, headers=part.headers) for part in signed.parts)
+    return Grant(key=key, url=signed.url, headers=signed.headers, parts=parts)
 
 
 async def grant_to_read(store: BlobStore, key: str) -> Grant:
@@ -284,6 +293,63 @@ class TestS3:
         assert await store.put("cas/ab/c", data)
         assert not await store.put("cas/ab/c", data[::-1])
         assert await store.digest("cas/ab/c") == digest_of(data)
+
+    async def test_an_upload_is_compared_with_its_checksum_by_the_store(
+        self, store: BlobStore, transfer: Transfer
+    ) -> None:
+        assert await store.refuses_wrong_bytes()
+        data = os.urandom(100_000)
+        wrong = data[:-1] + bytes([data[-1] ^ 1])
+        grant = await grant_declared(store, "cas/ab/c", data)
+        with pytest.raises(Transient, match="E_DIGEST"):
+            transfer.upload(grant, [wrong], len(wrong))
+        assert not await store.size("cas/ab/c")
+        await store.delete("cas/ab/c")
+        assert not await store.is_checked("cas/ab/c")
+        assert transfer.upload(grant, [data], len(data))
+        assert await store.is_checked("cas/ab/c")
+        await store.put("cas/ab/d", data)
+        assert not await store.is_checked("cas/ab/d"), "it came without a checksum"
+
+    async def test_a_big_object_is_uploaded_in_parts_once(
+        self, store: BlobStore, transfer: Transfer, tmp_path: Path
+    ) -> None:
+        data = os.urandom(MIB) * (2 * PART_BYTES // MIB) + b"end"
+        path = tmp_path / "big"
+        path.write_bytes(data)
+        assert declared(path, len(data))[0] == digest_of(data)
+        first = await grant_declared(store, "cas/ab/c", data)
+        second = await grant_declared(store, "cas/ab/c", data)
+        assert len(first.parts) == part_count(len(data)) == 3
+        assert await asyncio.to_thread(transfer.upload, first, [path], len(data))
+        assert await store.is_checked("cas/ab/c")
+        assert not await asyncio.to_thread(transfer.upload, second, [path], len(data))
+        assert await store.digest("cas/ab/c") == digest_of(data)
+
+    async def test_a_part_with_wrong_bytes_is_refused_and_nothing_appears(
+        self, store: BlobStore, transfer: Transfer, tmp_path: Path
+    ) -> None:
+        data = os.urandom(MIB) * (PART_BYTES // MIB) + b"end"
+        grant = await grant_declared(store, "cas/ab/c", data)
+        path = tmp_path / "big"
+        path.write_bytes(data[:-1] + b"!")
+        with pytest.raises(Transient, match="E_DIGEST"):
+            await asyncio.to_thread(transfer.upload, grant, [path], len(data))
+        path.write_bytes(data[:-1])
+        with pytest.raises(Invalid, match="E_SIZE"):
+            await asyncio.to_thread(transfer.upload, grant, [path], len(data))
+        assert await store.size("cas/ab/c") is None
+
+    async def test_parts_that_nobody_finished_are_forgotten(
+        self, store: BlobStore, transfer: Transfer
+    ) -> None:
+        data = os.urandom(MIB) * (PART_BYTES // MIB) + b"end"
+        grant = await grant_declared(store, "cas/ab/c", data)
+        assert await store.abandon_uploads(3600) == 0
+        assert await store.abandon_uploads(-3600) >= 1
+        with pytest.raises(Transient, match="E_GRANT"):
+            await asyncio.to_thread(transfer.upload, grant, [data], len(data))
+        assert await store.size("cas/ab/c") is None
 
     async def test_a_wrong_secret_is_said_to_be_one_and_not_repeated(
         self, store: BlobStore, request: pytest.FixtureRequest

@@ -38,7 +38,7 @@ golden_messages = importlib.util.module_from_spec(_module_spec)
 _module_spec.loader.exec_module(golden_messages)
 
 PARTS_OF_OTHERS = {  # structs that occur only inside messages
-    artifacts.Entry, artifacts.Grant, artifacts.Layout, artifacts.Named, artifacts.ObjectRef,
+    artifacts.Entry, artifacts.Grant, artifacts.GrantedPart, artifacts.Layout, artifacts.Named, artifacts.ObjectRef,
     artifacts.Place, artifacts.TreeRef, events.Part, plans.Bound, plans.Given, plans.PlanHead,
     plans.PlannedOutput, plans.PlannedStep, queries.RunSummary, queries.StepForecast,
     queries.StepView, dead_letters.DeadLetter, queries.SchedulesAnswer, queries.PipelinesAnswer, requests.ErrorBody,

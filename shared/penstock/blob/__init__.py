@@ -7,7 +7,7 @@ refused, never an overwrite. Keys are `[a-z0-9/.-]+`, relative, without "..".
 Other processes move bytes on URLs from `upload_url` and `download_url`, with `penstock.blob.transfer`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,8 @@ class Signed:
 
     url: str
     headers: dict[str, str] = field(default_factory=dict)
+    parts: "tuple[Signed, ...]" = ()
+    """To be uploaded first, in any order; `url` then puts them together."""
 
 
 class BlobStore(Protocol):
@@ -56,11 +58,30 @@ class BlobStore(Protocol):
         """Iterate over keys with a prefix, in no promised order."""
         ...
 
-    async def upload_url(self, key: str, size: int, *, expires_s: float = 900) -> Signed:
+    async def refuses_wrong_bytes(self) -> bool:
+        """Say whether an upload whose bytes have not the checksum it was granted for is refused.
+
+        Found out by trying, once; a store that does not must be read back.
+        """
+        ...
+
+    async def upload_url(
+        self, key: str, size: int, *, checksums: Sequence[str] = (), expires_s: float = 900
+    ) -> Signed:
         """Return leave to write `key` once, with exactly `size` bytes.
 
-        An upload that is cut short leaves nothing, or (SeaweedFS) an object of another size.
+        `checksums`: base64 of the CRC-32 of each of `part_count(size)` parts, for a store that
+        refuses wrong bytes. An upload that is cut short leaves nothing, or (SeaweedFS) an object of
+        another size.
         """
+        ...
+
+    async def is_checked(self, key: str) -> bool:
+        """Say whether the store compared the object with a checksum when it came in."""
+        ...
+
+    async def abandon_uploads(self, older_s: float) -> int:
+        """Forget uploads in parts that were begun so long ago and not finished; return how many."""
         ...
 
     async def download_url(self, key: str, *, expires_s: float = 900) -> Signed:

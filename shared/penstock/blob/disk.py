@@ -41,7 +41,7 @@ _LINKS_REFUSED = (
     errno.EOPNOTSUPP,
     errno.ENOENT,
 )
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 Piece = Path | bytes
 """A whole file, or bytes."""
@@ -157,7 +157,7 @@ def take_once(root: Path, key: str, source: Path, size: int) -> bool | None:
             return False
         _make_folders(root, target.parent)
         try:
-            handle = os.open(source, _READ)
+            handle = os.open(source, READ_FLAGS)
         except FileNotFoundError:
             return None
         try:
@@ -229,7 +229,7 @@ def opened(root: Path, key: str) -> Iterator[int]:
     """Lend a handle that reads an object. Raises NotFound, BlobUnavailable."""
     with translated(root):
         try:
-            handle = os.open(root / key, _READ)
+            handle = os.open(root / key, READ_FLAGS)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFound("no such object", where=key) from error
         try:
@@ -297,7 +297,7 @@ def copy_pieces(pieces: Iterable[Piece], target: int, limit: int = 1 << 62) -> i
 
 
 def _copied_file(source: Path, target: int, limit: int) -> int:
-    handle = os.open(source, _READ)
+    handle = os.open(source, READ_FLAGS)
     try:
         return _copied_handle(handle, target, limit)
     finally:

@@ -6,11 +6,13 @@ for ourselves as for those on grants. Blocking calls run in threads of this stor
 """
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TypeVar
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 from blake3 import blake3
 from minio import Minio
@@ -20,7 +22,9 @@ from urllib3.exceptions import HTTPError
 
 from penstock.blob import Signed
 from penstock.blob.keys import checked_key
+from penstock.blob.parts import checksum_of
 from penstock.blob.presign import Signer
+from penstock.contracts.artifacts import part_bytes
 from penstock.errors import BlobUnavailable, Invalid, NotAllowed, NotFound, PenstockError
 from penstock.units import MIB
 
@@ -32,6 +36,10 @@ MULTIPART_BYTES = 64 * MIB
 """Above this a put goes in parts of this size."""
 OWN_URL_S = 900.0
 THREADS_MAX = 16
+CHECKSUM = "x-amz-checksum-crc32"
+PROBE = "probe"
+OK = 200
+BAD_REQUEST = 400
 _EXISTS = (409, 412)
 _FULL = ("XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "StorageFull")
 _DENIED = (
@@ -78,6 +86,7 @@ class S3Store:
         )
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="s3-store")
         self._ready = False
+        self._refuses: bool | None = None
 
     @property
     def address(self) -> str:
@@ -142,11 +151,37 @@ class S3Store:
         for key in await self._do(prefix, listed):
             yield key
 
-    async def upload_url(self, key: str, size: int, *, expires_s: float = 900) -> Signed:
-        """Return leave to write `key` once, with exactly `size` bytes: both are signed."""
+    async def refuses_wrong_bytes(self) -> bool:
+        """Say whether the server compares an upload with its checksum: it is sent a wrong one."""
+        if self._refuses is None:
+            self._refuses = await self._do(PROBE, self._probe)
+        return self._refuses
+
+    async def is_checked(self, key: str) -> bool:
+        """Say whether the object has a checksum of its own, or of its parts."""
         name = checked_key(key)
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+
+        def is_checked() -> bool:
+            url = self._url("HEAD", name, headers=headers)
+            response = self._http.request("HEAD", url, headers=headers)
+            return response.status == OK and CHECKSUM in response.headers
+
+        return await self._do(key, is_checked)
+
+    async def abandon_uploads(self, older_s: float) -> int:
+        """Forget uploads in parts that nobody finished."""
+        return await self._do(PROBE, lambda: self._abandon_old(older_s))
+
+    async def upload_url(
+        self, key: str, size: int, *, checksums: Sequence[str] = (), expires_s: float = 900
+    ) -> Signed:
+        """Return leave to write `key` once, with exactly `size` bytes: size and checksums are signed."""
+        name = checked_key(key)
+        if len(checksums) > 1:
+            return await self._do(key, lambda: self._parts_url(name, size, checksums, expires_s))
         await self._do(key, lambda: None)
-        return self._upload_url(name, size, expires_s)
+        return self._upload_url(name, size, expires_s, checksum="".join(checksums))
 
     async def download_url(self, key: str, *, expires_s: float = 900) -> Signed:
         """Return leave to read `key`."""
@@ -176,9 +211,58 @@ class S3Store:
             query=query,
         )
 
-    def _upload_url(self, key: str, size: int, expires_s: float = OWN_URL_S) -> Signed:
+    def _upload_url(
+        self, key: str, size: int, expires_s: float = OWN_URL_S, *, checksum: str = ""
+    ) -> Signed:
         headers = {"content-length": str(size), "if-none-match": "*"}
+        if checksum:
+            headers[CHECKSUM] = checksum
         return Signed(self._url("PUT", key, expires_s, headers=headers), headers)
+
+    def _parts_url(self, key: str, size: int, checksums: Sequence[str], expires_s: float) -> Signed:
+        """Begin an upload in parts; the completion is what must find no object."""
+        upload = self._begun(key, {"x-amz-checksum-algorithm": "CRC32"})
+        step = part_bytes(size)
+        parts = []
+        for number, checksum in enumerate(checksums, start=1):
+            length = min(step, size - (number - 1) * step)
+            headers = {"content-length": str(length), CHECKSUM: checksum}
+            query = {"partNumber": str(number), "uploadId": upload}
+            url = self._url("PUT", key, expires_s, headers=headers, query=query)
+            parts.append(Signed(url, headers))
+        headers = {"if-none-match": "*"}
+        url = self._url("POST", key, expires_s, headers=headers, query={"uploadId": upload})
+        return Signed(url, headers, tuple(parts))
+
+    def _begun(self, key: str, headers: dict[str, str]) -> str:
+        url = self._url("POST", key, headers=headers, query={"uploads": ""})
+        response = self._http.request("POST", url, headers=headers)
+        _check(key, response.status, response.data)
+        return _between(response.data, "UploadId")
+
+    def _probe(self) -> bool:
+        key = f"{PROBE}/{secrets.token_hex(8)}"
+        leave = self._upload_url(key, 5, checksum=checksum_of(b"right"))
+        response = self._http.request("PUT", leave.url, body=b"wrong", headers=leave.headers)
+        if response.status == BAD_REQUEST:
+            return True
+        _check(key, response.status, response.data)
+        self._client.remove_object(self._bucket, key)
+        return False
+
+    def _abandon_old(self, older_s: float) -> int:
+        url = self._signer.url(
+            "GET", self._base, at=time.time(), expires_s=OWN_URL_S, query={"uploads": ""}
+        )
+        response = self._http.request("GET", url)
+        _check(PROBE, response.status, response.data)
+        count = 0
+        for text in response.data.decode("utf-8", "replace").split("<Upload>")[1:]:
+            begun = datetime.fromisoformat(_text_of(text, "Initiated"))
+            if time.time() - begun.timestamp() >= older_s:
+                self._abandon(unescape(_text_of(text, "Key")), _text_of(text, "UploadId"))
+                count += 1
+        return count
 
     def _put(self, key: str, data: bytes) -> bool:
         leave = self._upload_url(key, len(data))
@@ -190,8 +274,7 @@ class S3Store:
 
     def _put_parts(self, key: str, data: bytes) -> bool:
         """Upload in parts; the completion is what must find no object."""
-        started = self._asked("POST", key, {"uploads": ""})
-        upload = _between(started, "UploadId")
+        upload = self._begun(key, {})
         try:
             parts = []
             for number, at in enumerate(range(0, len(data), self._multipart_bytes), start=1):
@@ -312,5 +395,8 @@ def _answered(key: str, status: int, code: str, message: str) -> PenstockError:
 
 def _between(body: bytes, tag: str) -> str:
     """Return the text of the first element called `tag`; answers are short and flat."""
-    text = body[:8192].decode("utf-8", "replace")
+    return _text_of(body[:8192].decode("utf-8", "replace"), tag)
+
+
+def _text_of(text: str, tag: str) -> str:
     return text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]

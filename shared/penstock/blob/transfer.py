@@ -8,7 +8,7 @@ Calls block; run them in threads.
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from penstock.blob.disk import (
     take_once,
     write_once,
 )
+from penstock.blob.parts import sent_in_parts
 from penstock.contracts.artifacts import Grant
 from penstock.errors import BlobUnavailable, Invalid, NotFound, PenstockError, Transient
 from penstock.units import MIB
@@ -179,15 +180,32 @@ class Transfer:
         return self._pool
 
     def _put(self, grant: Grant, pieces: Sequence[Piece], size: int) -> bool:
+        def send(
+            method: str, url: str, headers: dict[str, str], body: Callable[[], Iterator[bytes]]
+        ) -> dict[str, str] | None:
+            return self._sent(grant, method, url, headers, body)
+
+        if grant.parts:
+            return sent_in_parts(grant, pieces[0], size, send)
+        headers = {**grant.headers, "content-length": str(size)}
+        body = lambda: _sized(grant.key, pieces, size)  # noqa: E731 - made anew for each attempt
+        return send("PUT", grant.url, headers, body) is not None
+
+    def _sent(
+        self,
+        grant: Grant,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: Callable[[], Iterator[bytes]],
+    ) -> dict[str, str] | None:
+        """Send something, patiently; return the answer's headers, None if the object exists."""
         from urllib3.exceptions import HTTPError
 
-        headers = {**grant.headers, "content-length": str(size)}
         attempts = _Attempts(self.patience_s)
         while True:
             try:
-                response = self._http().request(
-                    "PUT", grant.url, body=_sized(grant.key, pieces, size), headers=headers
-                )
+                response = self._http().request(method, url, body=body(), headers=headers)
             except HTTPError as error:
                 attempts.wait(_unreachable(grant, error))
                 continue
@@ -195,10 +213,18 @@ class Transfer:
                 raise Invalid(
                     f"cannot read what is to be stored: {error}", code="E_CHANGED", where=grant.key
                 ) from error
-            if response.status in (200, 201, 204):
-                return True
+            failed = b"<Error>" in response.data[:512]  # a completion may say 200 and mean an error
+            if response.status in (200, 201, 204) and not failed:
+                return {name.lower(): value for name, value in response.headers.items()}
             if response.status in _EXISTS:
-                return False
+                return None
+            if response.status == 404:  # noqa: PLR2004
+                raise Transient(
+                    "the store has forgotten this upload",
+                    code="E_GRANT",
+                    where=grant.key,
+                    hint="ask again",
+                )
             attempts.wait(_answered(grant, response.status, response.data))
 
     def _get(self, grant: Grant, offset: int, size: int | None) -> Iterator[bytes]:
@@ -326,6 +352,13 @@ def _answered(grant: Grant, status: int, body: bytes) -> PenstockError:
         )
     if status in _AGAIN:
         return BlobUnavailable(told, where=grant.key)
+    if "Digest" in code or "Checksum" in code:
+        return Transient(
+            f"{told}: what arrived is not what was announced",
+            code="E_DIGEST",
+            where=grant.key,
+            hint="ask again",
+        )
     if status in (400, 401, 403):
         skewed = "Skew" in code
         return Transient(

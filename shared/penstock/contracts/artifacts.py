@@ -31,6 +31,10 @@ MANIFEST_BYTES_MAX = 64 * MIB
 EXIST_MAX = 1000
 OWNERS_MAX = 16
 PREFIX = "artifact:"
+PART_BYTES = 32 * MIB
+"""Objects above this travel in parts, where the store checks what arrives."""
+PARTS_MAX = 500
+"""Parts of one object, and of one answer: each has an URL of its own, and an answer is one message."""
 
 
 class Entry(Message):
@@ -64,15 +68,24 @@ class ObjectRef(Message):
     size: int
 
 
+class GrantedPart(Message):
+    """Leave to upload one part of an object."""
+
+    url: str
+    headers: dict[str, str] = {}
+
+
 class Grant(Message):
     """Leave to move one object: an empty `url` means the store has it already (nothing to upload).
 
-    `headers` must be sent exactly as given; a granted upload succeeds at most once.
+    `headers` must be sent exactly as given; a granted upload succeeds at most once. With `parts`, each
+    is uploaded first, `part_bytes` of the object's size after the other, and `url` puts them together.
     """
 
     key: str
     url: str = ""
     headers: dict[str, str] = {}
+    parts: tuple[GrantedPart, ...] = ()
 
 
 class Named(Message):
@@ -111,6 +124,10 @@ class UploadRequest(Message):
     owner: str = ""
     """For the record and for retention: run/<run>/<step>/<attempt>, snapshot, data/<name>."""
     after: str = ""
+    declares: bool = False
+    """Say yes when you can send `checksums`. Without them the service reads back what you upload."""
+    checksums: dict[str, tuple[str, ...]] = {}
+    """By key, of objects that the service wants: base64 of the CRC-32 (big end first) of each part, in order."""
 
 
 class UploadAnswer(Message):
@@ -118,6 +135,8 @@ class UploadAnswer(Message):
 
     digest: str
     grants: tuple[Grant, ...] = ()
+    wanted: tuple[str, ...] = ()
+    """Missing objects whose checksums are to be sent first, with the same `after`. No grants then."""
     more: bool = False
 
 
@@ -220,6 +239,16 @@ def layout_of(manifest: Manifest, digest: str = "") -> Layout:
     if offset:
         objects.append(ObjectRef(key=pack_key(tree, number), size=offset))
     return Layout(objects=tuple(objects), places=places)
+
+
+def part_bytes(size: int) -> int:
+    """Return the size of each part but the last of an object of `size` bytes; whole MiB."""
+    return max(PART_BYTES, -(-size // (PARTS_MAX * MIB)) * MIB)
+
+
+def part_count(size: int) -> int:
+    """Return how many parts an object of `size` bytes travels in; at least one."""
+    return max(1, -(-size // part_bytes(size)))
 
 
 def tree_key(digest: str) -> str:

@@ -314,10 +314,25 @@ class TreeClient:
                     sources.check_unchanged()
                 raise
 
+        def declare(key: str) -> tuple[str, tuple[str, ...]]:
+            try:
+                return key, sources.checksums(key, self.cache)
+            except PenstockError:
+                sources.check_unchanged()
+                raise
+
         after = ""
+        checksums: dict[str, tuple[str, ...]] = {}
         while True:
-            request = UploadRequest(tree=named, owner=owner, after=after)
+            request = UploadRequest(
+                tree=named, owner=owner, after=after, declares=True, checksums=checksums
+            )
             answer = await self.service.ask("upload", request, UploadAnswer)
+            if answer.wanted:
+                sums = [self._in_thread(declare, key) for key in answer.wanted]
+                checksums = dict(await asyncio.gather(*sums))
+                continue
+            checksums = {}
             await _all(self._in_thread(upload, grant) for grant in answer.grants if grant.url)
             if not answer.more or not answer.grants:
                 return

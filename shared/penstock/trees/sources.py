@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from penstock.blob.disk import Piece, hashed
-from penstock.contracts.artifacts import SMALL_BYTES, Layout, Manifest, ObjectRef, Place
+from penstock.blob.parts import checksum_of, declared
+from penstock.contracts.artifacts import (
+    SMALL_BYTES,
+    Layout,
+    Manifest,
+    ObjectRef,
+    Place,
+    part_bytes,
+)
 from penstock.contracts.paths import shown
 from penstock.errors import Corrupt, Invalid
 from penstock.ids import digest_of
@@ -53,6 +61,14 @@ def check_contents(path: Path, contents: list[Content]) -> None:
                     code="E_DIGEST",
                     where=place.key,
                 )
+
+
+def _data_of(piece: Piece) -> bytes:
+    return piece if isinstance(piece, bytes) else piece.read_bytes()
+
+
+def _changed(key: str, how: str) -> Invalid:
+    return Invalid(f"what is to be stored cannot be read: {how}", code="E_CHANGED", where=key)
 
 
 GIVEN_NAMES = 2
@@ -119,6 +135,35 @@ class Sources:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+    def checksums(self, key: str, cache: Cache | None) -> tuple[str, ...]:
+        """Return what a store that checks is told of an object, whose digests are looked at once more.
+
+        Raises:
+            Invalid: E_CHANGED, the bytes are not (or no longer) those that were scanned.
+        """
+        pieces, _ = self.pieces(key, cache)
+        contents = self.contents[key]
+        size = self.objects[key].size
+        try:
+            if key.startswith("cas/") and isinstance(pieces[0], Path):
+                digest, sums = declared(pieces[0], size)
+                right = digest == contents[0].digest
+            else:
+                data = b"".join(_data_of(piece) for piece in pieces)
+                sums = tuple(
+                    checksum_of(data[at : at + part_bytes(size)])
+                    for at in range(0, size, part_bytes(size))
+                )
+                right = len(data) == size and all(
+                    digest_of(data[each.place.offset :][: each.place.size]) == each.digest
+                    for each in contents
+                )
+        except OSError as error:
+            raise _changed(key, str(error)) from error
+        if not right:
+            raise _changed(key, "it has other bytes than when it was read first")
+        return sums
 
     def recheck(self, cache: Cache) -> None:
         """Throw out of the cache what has other bytes than its digest: the store found some wrong."""
