@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from penstock.contracts.artifacts import (
+    CARRIED_BYTES_MAX,
     EXIST_MAX,
     FILES_MAX,
     GRANTS_MAX,
@@ -240,6 +241,41 @@ def is_inline(tree: Tree) -> bool:
 
 
 # -- commit ---------------------------------------------------------------------------------------
+def carried(tree: Tree, given: Mapping[str, bytes]) -> list[tuple[ObjectRef, bytes]]:
+    """Return the objects that came with a commit, every byte of them right.
+
+    Raises:
+        Invalid: E_LIMIT, more than may be carried; E_REF, an object that is not of this tree.
+        Transient: E_DIGEST, other bytes than their digests say.
+    """
+    size = sum(map(len, given.values()))
+    if size > CARRIED_BYTES_MAX:
+        raise Invalid(
+            f"{size:,} bytes; allowed: {CARRIED_BYTES_MAX:,}",
+            code="E_LIMIT",
+            where="commit.carried",
+            hint="ask for grants and upload them",
+        )
+    wanted = {ref.key: ref for ref in tree.objects}
+    foreign = next((key for key in given if key not in wanted), None)
+    if foreign is not None:
+        raise Invalid(
+            f"{foreign[:80]!a} is no object of tree {tree.digest[:12]}…",
+            code="E_REF",
+            where="commit.carried",
+        )
+    contents = members(tree)
+    for key, data in given.items():
+        if len(data) != wanted[key].size or not is_right(data, contents[key]):
+            raise Transient(
+                "the bytes that came are not what the manifest says",
+                code="E_DIGEST",
+                where=key,
+                hint="read them again",
+            )
+    return [(wanted[key], data) for key, data in given.items()]
+
+
 def to_verify(tree: Tree, known: Objects) -> list[ObjectRef]:
     """Return the objects whose bytes nobody has verified yet."""
     return [ref for ref in tree.objects if not known.is_verified(ref)]

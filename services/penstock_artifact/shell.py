@@ -13,7 +13,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from penstock.bus import Bus, Expect, Received
-from penstock.bus.buckets import Bucket
+from penstock.bus.buckets import Bucket, Value
 from penstock.clock import Clock
 from penstock.contracts import cloudevents
 from penstock.contracts.artifacts import (
@@ -137,6 +137,10 @@ class Shell:
         """Verify a tree, store its manifest, record and announce it."""
         owner = decide.checked_owner(request.owner)
         tree = await self._tree(request.tree)
+        for ref, data in decide.carried(tree, request.carried):
+            if await self.store.missing([ref]):
+                await self.store.put(ref.key, data)
+        self.crash("artifact.after-carry")
         task = self._commits.get(tree.digest)
         if task is None:
             task = self._commits[tree.digest] = asyncio.ensure_future(self._committed(tree))
@@ -201,8 +205,10 @@ class Shell:
 
     async def _record(self, effect: Record) -> None:
         key = effect.tree.digest
+        before: Value[ArtifactRecord] | None = (
+            None  # most trees are new: looked up if this one is not
+        )
         for _ in range(ATTEMPTS_MAX):
-            before = await self.records.get(key)
             record = decide.recorded(before.value if before else None, effect, self.clock.now())
             try:
                 if before is None:
@@ -210,6 +216,7 @@ class Shell:
                 else:
                     await self.records.update(key, record, before.revision)
             except Conflict:
+                before = await self.records.get(key)
                 continue
             return
         raise Conflict("too many commits of one tree at once", where=key)

@@ -518,6 +518,9 @@ MESSAGES: dict[str, Message | Strict | object] = {
     "artifact.commit": artifacts.CommitRequest(
         tree=artifacts.Named(digest=DIGEST, size=9), owner="run/x"
     ),
+    "artifact.commit.carried": artifacts.CommitRequest(
+        tree=artifacts.Named(digest=DIGEST, size=9), owner="run/x", carried={"pack/ab/x.0": b"ab"}
+    ),
     "artifact.commit.answer": artifacts.CommitAnswer(tree=TREE),
     "artifact.fetch": artifacts.FetchRequest(digest=DIGEST, paths=("*.csv",), after="cas/ab/x"),
     "artifact.fetch.answer": artifacts.FetchAnswer(

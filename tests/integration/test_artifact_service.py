@@ -22,6 +22,7 @@ from penstock.bus.nats import NatsBus
 from penstock.bus.topology import ensure
 from penstock.clock import SystemClock
 from penstock.contracts.artifacts import (
+    CARRIED_BYTES_MAX,
     MANIFEST_INLINE_BYTES_MAX,
     PART_BYTES,
     SMALL_BYTES,
@@ -393,7 +394,7 @@ async def test_commits_of_one_tree_at_once_are_one(
 ) -> None:
     blobs = Counting()
     async with serving(bus, names, blobs):
-        files = {name: os.urandom(SMALL_BYTES) for name in "abc"}
+        files = {name: os.urandom(CARRIED_BYTES_MAX // 2) for name in "abc"}
         trees = await asyncio.gather(
             *(client.put_bytes(files, f"run/{number}") for number in range(12))
         )
@@ -403,6 +404,84 @@ async def test_commits_of_one_tree_at_once_are_one(
         assert len(blobs.read_back) == 3
         await client.put_bytes({**files, "d": os.urandom(SMALL_BYTES)}, "run/more")
         assert len(blobs.read_back) == 4, "only the new content is read back"
+
+
+class Asked:
+    """Counts what the service is asked, by verb."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.verbs: list[str] = []
+        for verb in ("upload", "commit"):
+            setattr(shell, verb, self._noting(verb, getattr(shell, verb)))
+
+    def _noting(self, verb: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        async def noted(request: object) -> Any:
+            self.verbs.append(verb)
+            return await work(request)
+
+        return noted
+
+
+@pytest.mark.parametrize("blobs", STORES, indirect=True)
+@pytest.mark.parametrize(
+    ("size", "verbs"),
+    [(0, ["commit"]), (100, ["commit"]), (CARRIED_BYTES_MAX, ["commit"]),
+     (CARRIED_BYTES_MAX + 1, ["upload", "commit"])],
+)  # fmt: skip
+async def test_a_small_tree_travels_inside_its_commit(
+    size: int, verbs: list[str], bus: NatsBus, names: Subjects, blobs: BlobStore
+) -> None:
+    log, clock = logger("artifact", "test", "critical"), SystemClock()
+    store = Store(blobs, log, clock, grant_s=900, patience_s=5)
+    shell = Shell(bus=bus, names=names, store=store, log=log, clock=clock, verify_max=4)
+    asked = Asked(shell)
+    await ensure(bus, names, ("artifacts", "events"))
+    serving = await bus.serve("penstock-artifact", shell.endpoints())
+    client = TreeClient(bus, names, patience_s=10)
+    files = {"a": os.urandom(size), "b/c": b""}
+    tree = await client.put_bytes(files, "run/r/s/1")
+    # The endpoints look again at what they answer when a checksum is wanted: "upload" may come twice.
+    assert list(dict.fromkeys(asked.verbs)) == verbs
+    assert {path: await client.read(tree.digest, path) for path in files} == files
+    await client.close()
+    await serving.close()
+    await shell.close()
+
+
+async def test_what_is_carried_must_be_the_trees_own(
+    bus: NatsBus, names: Subjects, blobs: BlobStore, service: Shell
+) -> None:
+    scan = scanned_bytes({"a": b"right"})
+    tree = Named(manifest=scan.manifest)
+    (ref,) = layout_of(scan.manifest).objects
+
+    async def code(carried: dict[str, bytes]) -> str:
+        return await refusal(
+            bus, names, "commit", encoded(CommitRequest(tree=tree, carried=carried))
+        )
+
+    assert await code({ref.key: b"wrong"}) == "E_DIGEST"
+    assert await code({ref.key: b"longer than it may be"}) == "E_DIGEST"
+    assert await code({ref.key: b"x" * (CARRIED_BYTES_MAX + 1)}) == "E_LIMIT"
+    assert await code({ref.key: b"right", "cas/00/../../etc/passwd": b"x"}) == "E_REF"
+    assert await blobs.size(ref.key) is None, "nothing of what is refused is stored"
+    assert await code({}) == "E_INCOMPLETE"
+    assert await code({ref.key: b"right"}) == ""
+    assert await blobs.get(ref.key) == b"right"
+
+
+async def test_a_damaged_object_is_replaced_by_what_is_carried(
+    bus: NatsBus, names: Subjects, client: TreeClient, tmp_path: Path
+) -> None:
+    blobs = open_store(f"file:{tmp_path / 'store'}")
+    assert isinstance(blobs, FileStore)
+    files = {"a": b"right"}
+    (ref,) = layout_of(scanned_bytes(files).manifest).objects
+    async with serving(bus, names, blobs):
+        (blobs.root / ref.key).parent.mkdir(parents=True)
+        (blobs.root / ref.key).write_bytes(b"cut")
+        tree = await client.put_bytes(files, "snapshot")
+        assert await client.read(tree.digest, "a") == b"right"
 
 
 # -- what does not hold ---------------------------------------------------------------------------

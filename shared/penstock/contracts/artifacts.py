@@ -28,6 +28,8 @@ PATH_BYTES_MAX = 4096
 GRANTS_MAX = 500
 MANIFEST_INLINE_BYTES_MAX = 512 * KIB
 MANIFEST_BYTES_MAX = 64 * MIB
+CARRIED_BYTES_MAX = 256 * KIB
+"""Contents of up to this many bytes travel inside the commit: no grant, no upload, one round trip."""
 EXIST_MAX = 1000
 OWNERS_MAX = 16
 PREFIX = "artifact:"
@@ -145,6 +147,8 @@ class CommitRequest(Message):
 
     tree: Named
     owner: str = ""
+    carried: dict[str, bytes] = {}
+    """By key, of a small tree: its objects, in base64. The service stores them; nothing is uploaded."""
 
 
 class CommitAnswer(Message):

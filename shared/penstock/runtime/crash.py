@@ -51,6 +51,7 @@ Point = Literal[
     "executor.after-ack",  # all is said, the folder is still there
     # artifact: bytes become a tree
     "artifact.after-grant",  # uploads are granted, nobody knows
+    "artifact.after-carry",  # what came with the commit is stored, no manifest names it
     "artifact.after-verify",  # every object is verified, no manifest names them
     "artifact.after-manifest",  # the manifest is stored, no record says whose it is
     "artifact.after-record",  # recorded, not announced

@@ -1,6 +1,7 @@
 """Storing and fetching trees, for executors and clients: the other side of the artifact service.
 
     put    manifest → grants for what the store lacks → uploads in parallel → commit
+           a small tree: manifest and contents → commit
     fetch  manifest → grants for what the cache lacks → downloads, checked → written below a folder
 
 An artifact service that is not there, or whose store is not, is waited for (`patience_s` without any
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 from penstock.blob.transfer import Transfer
 from penstock.bus import Bus
 from penstock.contracts.artifacts import (
+    CARRIED_BYTES_MAX,
     EXIST_MAX,
     MANIFEST_INLINE_BYTES_MAX,
     SMALL_BYTES,
@@ -162,9 +164,14 @@ class TreeClient:
         for left in range(ROUNDS_MAX, 0, -1):
             try:
                 named = await self._named(sources.scan.manifest)
-                if digest not in self._committed:
+                carried: dict[str, bytes] = {}
+                if digest in self._committed:
+                    pass  # it is whole, unless the store has lost something: the answer says so
+                elif left == ROUNDS_MAX and named.manifest and sources.bytes <= CARRIED_BYTES_MAX:
+                    carried = await self._in_thread(sources.carried, self.cache)
+                else:
                     await self._upload(named, owner, sources)
-                request = CommitRequest(tree=named, owner=owner)
+                request = CommitRequest(tree=named, owner=owner, carried=carried)
                 tree = (await self.service.ask("commit", request, CommitAnswer)).tree
                 self._committed.add(digest)
                 return tree

@@ -20,7 +20,7 @@ from penstock.contracts.artifacts import (
     part_bytes,
 )
 from penstock.contracts.paths import shown
-from penstock.errors import Corrupt, Invalid
+from penstock.errors import Corrupt, Invalid, Transient
 from penstock.ids import digest_of
 from penstock.trees.cache import SEAL_NS, Cache
 from penstock.trees.hashing import TROUBLES, Scan, Stamp, stamp_of
@@ -107,6 +107,7 @@ class Sources:
         self.scan = scan
         self.small_bytes = small_bytes(scan.manifest)
         self.objects: dict[str, ObjectRef] = {ref.key: ref for ref in layout.objects}
+        self.bytes = sum(ref.size for ref in layout.objects)
         self.contents = contents_of(layout)
         self._stamps = dict(scan.stamps)
 
@@ -117,6 +118,28 @@ class Sources:
             if path is not None:
                 return [path], True
         return [self.scan.files[content.digest] for content in self.contents[key]], False
+
+    def carried(self, cache: Cache | None) -> dict[str, bytes]:
+        """Return the bytes of every object, by key: for a small tree.
+
+        Raises:
+            Invalid: E_<purpose>_CHANGED.
+            Transient: E_CHANGED, the cache lost it.
+        """
+        found: dict[str, bytes] = {}
+        for key, ref in self.objects.items():
+            try:
+                pieces, _ = self.pieces(key, cache)
+                data = b"".join(p if isinstance(p, bytes) else p.read_bytes() for p in pieces)
+            except FileNotFoundError:
+                data = b""
+            if len(data) != ref.size:
+                self.check_unchanged()
+                raise Transient(
+                    f"{len(data):,} bytes; scanned: {ref.size:,}", code="E_CHANGED", where=key
+                )
+            found[key] = data
+        return found
 
     def keep(self, key: str, cache: Cache, *, give: bool) -> None:
         """Put an object into the cache. `give`: a file of its own becomes part of the cache."""
