@@ -9,6 +9,7 @@ Whatever happens, `run` ends with exactly one result, unless the attempt is give
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable
 from operator import itemgetter
 from pathlib import Path
@@ -29,7 +30,7 @@ from penstock_executor.decide import layout, outcome
 from penstock_executor.logs import Logs, Tap
 from penstock_executor.place import kill_marked
 from penstock_executor.preparing import Stamps, command_of, fetched, input_failure, input_stamps
-from penstock_executor.process import Command, Running, out_of_memory_kills
+from penstock_executor.process import Command, NotStarted, Running, out_of_memory_kills
 from penstock_executor.step_socket import StepSocket
 from penstock_executor.storing import archived, disk_full, stored_outputs
 from penstock_executor.workshop import Failed, Patience, Workshop
@@ -205,9 +206,6 @@ class Attempt:
         """Run the command and return how it ended, when nothing of it is left."""
         kills = out_of_memory_kills()
         began = self._shop.clock.monotonic()
-        running = self._running = self._shop.launcher.start(command)
-        self._shop.crash("executor.after-start")
-        taps = (Tap(running.stdout, logs.take_stdout), Tap(running.stderr, logs.take_stderr))
         limit_s = self.item.timeout_s
         order = StopAttempt(
             run=self.item.run, step=self.item.step, attempt=self.item.attempt, reason="timeout"
@@ -218,20 +216,36 @@ class Attempt:
             else None
         )
         try:
-            status = await running.ended
+            try:
+                status = await self._status(command, logs)
+            except NotStarted as error:
+                if self._running is None or not self._running.forked:
+                    raise
+                logs.note(f"not forked, so a process of its own: {error.message}")
+                status = await self._status(dataclasses.replace(command, program=None), logs)
             self.seconds = self._shop.clock.monotonic() - began
-            for tap in taps:
-                await tap.drain()
         finally:
             if timer is not None:
                 timer.cancel()
-            for tap in taps:
-                tap.close()
         return outcome.Ended(
             status=status,
             seconds=self.seconds,
             out_of_memory=out_of_memory_kills() > kills,
         )
+
+    async def _status(self, command: Command, logs: Logs) -> int:
+        """Run the command and return its wait status."""
+        running = self._running = await self._shop.start(command, self.item.code)
+        self._shop.crash("executor.after-start")
+        taps = (Tap(running.stdout, logs.take_stdout), Tap(running.stderr, logs.take_stderr))
+        try:
+            status = await running.ended
+            for tap in taps:
+                await tap.drain()
+            return status
+        finally:
+            for tap in taps:
+                tap.close()
 
     # -- closing ---------------------------------------------------------------------------------
     async def _result(self, outputs: dict[str, TreeRef], failure: Failure | None) -> Result:

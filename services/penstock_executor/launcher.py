@@ -37,6 +37,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
@@ -56,23 +57,43 @@ OOM_SCORE = b"500"  # the kernel, when short of memory, takes steps before servi
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+Spawn = Callable[[dict[str, Any], list[int]], int]
+"""Starts a command whose outputs these are, from init, and returns its process id."""
+
+
+class Forked(BaseException):
+    """Raised in a child that is the command itself: whoever forked it has nothing to do there."""
+
+
 def main(number: int) -> int:
     """Serve launch requests on the socket with this file descriptor until its other end closes."""
+    requests = settled(number)
+    serve(requests, spawned)
+    return 0
+
+
+def settled(number: int) -> socket.socket:
+    """Become a process that serves, and return the socket of its requests."""
     death_signal(signal.SIGKILL)
     os.setsid()  # a Ctrl-C on the executor's terminal is the executor's business
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
     requests = socket.socket(fileno=number)
     requests.set_inheritable(False)
+    return requests
+
+
+def serve(requests: socket.socket, spawn: Spawn) -> None:
+    """Launch what is asked for until the other end closes."""
     gc.freeze()  # forks share these pages
     own = own_namespace()
     while True:
         received = request_of(requests)
         if received is None:
-            return 0
+            return
         request, fds = received
         try:
-            launch(request, fds, requests, own)
+            launch(request, fds, requests, own, spawn)
         except OSError as error:  # no more processes, say: that one attempt fails
             control = socket.socket(fileno=os.dup(fds[0]))
             with control, contextlib.suppress(OSError):
@@ -91,7 +112,11 @@ def own_namespace() -> int | None:
 
 
 def launch(
-    request: dict[str, Any], fds: list[int], requests: socket.socket, own: int | None
+    request: dict[str, Any],
+    fds: list[int],
+    requests: socket.socket,
+    own: int | None,
+    spawn: Spawn,
 ) -> None:
     """Fork the process that attends to a command: init itself where we may, otherwise its keeper.
 
@@ -101,15 +126,18 @@ def launch(
     if own is None or not request["namespace"]:
         if os.fork() == 0:
             requests.close()
-            keep(request, fds)
+            keep(request, fds, spawn)
         return
     check(libc.unshare(CLONE_NEWPID), "unshare")
     try:
-        if os.fork() == 0:
-            requests.close()
-            become_init(request, fds)
-    finally:
+        init = os.fork()
+    except OSError:
         check(libc.setns(own, CLONE_NEWPID), "setns")
+        raise
+    if init == 0:
+        requests.close()
+        become_init(request, fds, spawn)
+    check(libc.setns(own, CLONE_NEWPID), "setns")
 
 
 def request_of(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
@@ -132,17 +160,19 @@ def request_of(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | No
     return json.loads(b"".join(parts)), fds
 
 
-def keep(request: dict[str, Any], fds: list[int]) -> NoReturn:
+def keep(request: dict[str, Any], fds: list[int], spawn: Spawn) -> NoReturn:
     """Become the keeper of one attempt, and end with it."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         control = socket.socket(fileno=fds[0])
         os.setsid()
         if request["namespace"]:
-            keep_namespace(request, control, fds[1:])
+            keep_namespace(request, control, fds[1:], spawn)
         else:  # no death signal: when the launcher dies, this one stays to kill the rest
             check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
-            attend(request, control, fds[1:])
+            attend(request, control, fds[1:], spawn)
+    except Forked:
+        raise
     except BaseException as error:  # the executor must hear of it
         with contextlib.suppress(OSError):
             socket.socket(fileno=os.dup(fds[0])).send(b"E" + repr(error).encode()[:4000])
@@ -150,7 +180,9 @@ def keep(request: dict[str, Any], fds: list[int]) -> NoReturn:
     os._exit(0)
 
 
-def keep_namespace(request: dict[str, Any], control: socket.socket, outputs: list[int]) -> None:
+def keep_namespace(
+    request: dict[str, Any], control: socket.socket, outputs: list[int], spawn: Spawn
+) -> None:
     """Start init in user and PID namespaces of its own and wait for its end."""
     user, group = os.getuid(), os.getgid()
     check(libc.unshare(CLONE_NEWUSER | CLONE_NEWPID), "unshare")
@@ -160,14 +192,14 @@ def keep_namespace(request: dict[str, Any], control: socket.socket, outputs: lis
     death_signal(signal.SIGKILL)  # not before: gaining capabilities clears it (commit_creds)
     init = os.fork()
     if init == 0:
-        become_init(request, [control.detach(), *outputs])
+        become_init(request, [control.detach(), *outputs], spawn)
     control.close()
     for fd in outputs:
         os.close(fd)
     os.waitpid(init, 0)
 
 
-def become_init(request: dict[str, Any], fds: list[int]) -> NoReturn:
+def become_init(request: dict[str, Any], fds: list[int], spawn: Spawn) -> NoReturn:
     """Be the init of a new PID namespace: see its /proc, shield the inputs, and attend to the command."""
     control = socket.socket(fileno=fds[0])
     try:
@@ -179,14 +211,18 @@ def become_init(request: dict[str, Any], fds: list[int]) -> NoReturn:
             mount(path, path, None, MS_BIND | MS_REC)
             kept = os.statvfs(path).f_flag & MS_NOEXEC  # a locked flag cannot be taken away
             mount(None, path, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | kept)
-        attend(request, control, fds[1:])
+        attend(request, control, fds[1:], spawn)
+    except Forked:
+        raise
     except BaseException as error:  # as in keep
         with contextlib.suppress(OSError):
             control.send(b"E" + repr(error).encode()[:4000])
     os._exit(0)
 
 
-def attend(request: dict[str, Any], control: socket.socket, outputs: list[int]) -> None:
+def attend(
+    request: dict[str, Any], control: socket.socket, outputs: list[int], spawn: Spawn
+) -> None:
     """Start the command, do as the control socket says, and report when nothing is left."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     wake_read, wake_write = os.pipe()
@@ -194,7 +230,15 @@ def attend(request: dict[str, Any], control: socket.socket, outputs: list[int]) 
     os.set_blocking(wake_write, False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake_write)
-    command = spawned(request, outputs)
+    with contextlib.suppress(OSError):
+        write("/proc/self/oom_score_adj", OOM_SCORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    os.chdir(request["folder"])
+    try:
+        command = spawn(request, outputs)
+    except Forked:  # we are the command
+        control.detach()
+        raise
     for fd in outputs:
         os.close(fd)
     with contextlib.suppress(OSError):  # the executor is gone; watch() sees that too
@@ -240,15 +284,10 @@ def watch(command: int, control: socket.socket, wake: int, *, namespace: bool) -
 
 
 def spawned(request: dict[str, Any], outputs: list[int]) -> int:
-    """Start the command and return its process id; the little that it inherits is set on ourselves.
+    """Start the command and return its process id; working directory and limits it inherits.
 
-    posix_spawn does not copy our page tables as fork does; what it cannot set (working directory,
-    limits) is inherited.
+    posix_spawn does not copy our page tables as fork does.
     """
-    with contextlib.suppress(OSError):
-        write("/proc/self/oom_score_adj", OOM_SCORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    os.chdir(request["folder"])
     return os.posix_spawn(
         request["command"][0],
         request["command"],

@@ -13,6 +13,7 @@ from penstock.errors import PenstockError
 from penstock_executor.decide import layout, outcome
 from penstock_executor.decide.command import substituted, text_of
 from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, variables
+from penstock_executor.decide.forkable import program_of
 from penstock_executor.place import remove
 from penstock_executor.process import Command
 from penstock_executor.workshop import Failed, Patience, Workshop, together
@@ -108,15 +109,18 @@ def command_of(
         message = "a NUL character in the command, or in a variable"
         raise Failed(Failure(code="E_COMMAND", message=message, where=where))
     arguments = [shop.shell, "-c", text]
+    program = program_of(text) if shop.forks is not None else None
     if len(text.encode()) > VARIABLE_BYTES_MAX:  # exec refuses so long an argument
         script = Path(place.root, "command.sh")
         script.write_text(text, encoding="utf-8")
         arguments = [shop.shell, str(script)]
+        program = None
     return Command(
         arguments=arguments,
         folder=place.code,
         environment=environment,
         read_only=[place.inputs],
+        program=program,
     )
 
 

@@ -16,8 +16,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from penstock.errors import PenstockError, Transient
+from penstock_executor.decide.forkable import Program
 from penstock_executor.launcher import LENGTH, OOM_SCORE
 
 PIPE_BYTES = 1024 * 1024
@@ -43,6 +45,10 @@ class Command:
     environment: Mapping[str, str]
     read_only: Sequence[str] = ()
     """Folders that the command cannot write to, when it runs in a namespace."""
+    program: Program | None = None
+    """What it is, if it may be forked from a warm interpreter."""
+    imports: Sequence[str] = ()
+    """Names of modules that its sources import."""
 
 
 @dataclass
@@ -53,6 +59,8 @@ class Running:
     stdout: int
     """Where to read from; the reader closes it."""
     stderr: int
+    forked: bool = False
+    """From a warm interpreter; otherwise it is a plain process."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ended: "asyncio.Future[int]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -151,35 +159,7 @@ class Launcher:
         Raises:
             Transient: E_LOST, the launcher is gone.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        out_read, out_write = _pipe()
-        err_read, err_write = _pipe()
-        request = json.dumps(
-            {
-                "command": list(command.arguments),
-                "folder": command.folder,
-                "environment": dict(command.environment),
-                "namespace": self.namespace,
-                "read_only": list(command.read_only),
-            }
-        ).encode()
-        try:
-            fds = [theirs.fileno(), out_write, err_write]
-            socket.send_fds(self._requests, [LENGTH.pack(len(request))], fds)
-            self._requests.sendall(request)
-        except OSError as error:
-            ours.close()
-            os.close(out_read)
-            os.close(err_read)
-            raise Transient(f"the launcher is gone: {error}", code="E_LOST") from error
-        finally:
-            theirs.close()
-            os.close(out_write)
-            os.close(err_write)
-        ours.setblocking(False)
-        running = Running(control=ours, stdout=out_read, stderr=err_read)
-        asyncio.get_running_loop().add_reader(ours, running._report)  # noqa: SLF001 - made here
-        return running
+        return asked(self._requests, command, namespace=self.namespace)
 
     def close(self) -> None:
         """End the launcher. Commands that still run are killed by the end of their control sockets."""
@@ -194,6 +174,50 @@ class Launcher:
     def _died(self) -> None:
         asyncio.get_running_loop().remove_reader(self._requests)
         self._on_death()
+
+
+def asked(
+    requests: socket.socket,
+    command: Command,
+    *,
+    namespace: bool,
+    more: Mapping[str, Any] | None = None,
+) -> Running:
+    """Ask a launcher, or a fork server, for a command to be started. Returns at once.
+
+    Raises:
+        Transient: E_LOST, it is gone.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    out_read, out_write = _pipe()
+    err_read, err_write = _pipe()
+    request = json.dumps(
+        {
+            "command": list(command.arguments),
+            "folder": command.folder,
+            "environment": dict(command.environment),
+            "namespace": namespace,
+            "read_only": list(command.read_only),
+            **(more or {}),
+        }
+    ).encode()
+    try:
+        fds = [theirs.fileno(), out_write, err_write]
+        socket.send_fds(requests, [LENGTH.pack(len(request))], fds)
+        requests.sendall(request)
+    except OSError as error:
+        ours.close()
+        os.close(out_read)
+        os.close(err_read)
+        raise Transient(f"the launcher is gone: {error}", code="E_LOST") from error
+    finally:
+        theirs.close()
+        os.close(out_write)
+        os.close(err_write)
+    ours.setblocking(False)
+    running = Running(control=ours, stdout=out_read, stderr=err_read)
+    asyncio.get_running_loop().add_reader(ours, running._report)  # noqa: SLF001 - made here
+    return running
 
 
 def shell() -> str:

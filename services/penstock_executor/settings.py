@@ -26,6 +26,14 @@ class Settings(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that running attempts get to finish after SIGTERM; then another executor takes them."""
     namespace: Literal["auto", "off"] = "auto"
     """auto: each attempt in a PID namespace of its own where the machine allows it."""
+    fork_server: Literal["auto", "off"] = "auto"
+    """auto: Python steps are forked from a warm interpreter where that makes no difference to them."""
+    preload: str = ""
+    """Modules that a warm interpreter imports in any case, separated by commas; others it learns."""
+    preload_bytes_max: int = GIB
+    """Memory that a warm interpreter may take with what it has imported."""
+    fork_server_idle_s: float = 600
+    """Seconds without use after which a warm interpreter with imports ends."""
 
 
 def target_names(settings: Settings) -> tuple[str, ...]:
@@ -39,6 +47,24 @@ def target_names(settings: Settings) -> tuple[str, ...]:
     )
     if not names:
         raise Invalid("no compute target", code="E_CONFIG", where="targets", hint="say default")
+    return names
+
+
+def preloaded_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the modules that are always imported beforehand.
+
+    Raises:
+        Invalid: E_CONFIG for a name that is none.
+    """
+    names = tuple(dict.fromkeys(n for t in settings.preload.split(",") if (n := t.strip())))
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise Invalid(
+                f"{name[:80]!r} is not the name of a module",
+                code="E_CONFIG",
+                where="preload",
+                hint="say numpy,sklearn.ensemble",
+            )
     return names
 
 

@@ -30,9 +30,18 @@ from penstock.ids import is_name, is_run_id
 from penstock.runtime.service import Context
 from penstock.trees.client import TreeClient
 from penstock_executor.attempt import Attempt, GivenBack, failed
+from penstock_executor.decide.environment import usual_variables
+from penstock_executor.decide.forkable import Program
+from penstock_executor.forking import ForkServers, Limits
 from penstock_executor.place import Attempts, plain, python_folder
 from penstock_executor.process import Launcher, shell
-from penstock_executor.settings import Settings, data_folder, slots_of, target_names
+from penstock_executor.settings import (
+    Settings,
+    data_folder,
+    preloaded_names,
+    slots_of,
+    target_names,
+)
 from penstock_executor.workshop import Workshop
 
 HEARTBEAT_S = WORK_ACK_WAIT_S / 3
@@ -341,6 +350,7 @@ def checked(item: WorkItem, subject: str) -> WorkItem:
 async def work(context: Context[Settings]) -> None:
     """Be an executor until told to stop."""
     settings, log = context.settings, context.log
+    preloaded = preloaded_names(settings)
     data = data_folder(settings)
     data.mkdir(parents=True, exist_ok=True)
     data = await asyncio.to_thread(plain, data)
@@ -366,6 +376,14 @@ async def work(context: Context[Settings]) -> None:
             cache_bytes_max=settings.cache_bytes_max,
             patience_s=STORE_PATIENCE_S,
         )
+        folder = python_folder(data)
+        forks = None
+        if settings.fork_server == "auto":
+            limits = Limits(settings.preload_bytes_max, settings.fork_server_idle_s, preloaded)
+            forks = ForkServers(log, data, limits, namespace=launcher.namespace)
+            forks.expect(
+                Program("python", (), "script", "", ()), usual_variables(folder, os.environ)
+            )
         workshop = Workshop(
             executor=context.instance,
             bus=context.bus,
@@ -376,12 +394,15 @@ async def work(context: Context[Settings]) -> None:
             clock=context.clock,
             log=log,
             shell=shell(),
-            python_folder=python_folder(data),
+            python_folder=folder,
+            forks=forks,
             crash=context.crash,
         )
         try:
             await Executor(context, workshop).serve()
         finally:
+            if forks is not None:
+                forks.close()
             await trees.close()
     finally:
         launcher.close()

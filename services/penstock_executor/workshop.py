@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from structlog.typing import FilteringBoundLogger
@@ -14,8 +15,10 @@ from penstock.contracts.work import Failure
 from penstock.errors import Transient
 from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
+from penstock_executor.forking import ForkServers
 from penstock_executor.place import Attempts
-from penstock_executor.process import Launcher
+from penstock_executor.process import Command, Launcher, Running
+from penstock_executor.sources import Sources
 
 PATIENCE_S = 600.0
 """How long the store may be away before an attempt fails with E_STORE."""
@@ -40,6 +43,27 @@ class Workshop:
     shell: str
     python_folder: str
     crash: Crash = never
+    forks: ForkServers | None = None
+    """None: every step is a plain process."""
+    sources: Sources = field(default_factory=Sources)
+
+    async def start(self, command: Command, code: str) -> Running:
+        """Start a command: forked from a warm interpreter if that is possible, otherwise plainly.
+
+        `code` is the digest of what lies in its folder.
+        """
+        running = await self._forked(command, code)
+        return self.launcher.start(command) if running is None else running
+
+    async def _forked(self, command: Command, code: str) -> Running | None:
+        program = command.program
+        if self.forks is None or program is None:
+            return None
+        modules = self.sources.known(code, program)
+        if modules is None:
+            folder = Path(command.folder)
+            modules = await asyncio.to_thread(self.sources.found, code, folder, program)
+        return self.forks.start(command, program, modules)
 
 
 class Failed(Exception):

@@ -65,6 +65,14 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def usual_variables(python_folder: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables that are the same for all steps."""
+    return inherited(environ) | {
+        "PATH": f"{python_folder}:{environ.get('PATH') or PATH}",
+        "PYTHONUNBUFFERED": "1",  # what was printed before a crash is kept, and seen at once
+    }
+
+
 def variables(
     item: WorkItem,
     place: Place,
@@ -85,12 +93,11 @@ def variables(
         for name, data in item.inputs.items()
         if data.value is not None and not data.artifact
     }
-    found = inherited(environ)
+    found = usual_variables(python_folder, environ)
     found |= {
-        "PATH": f"{place.site}/bin:{python_folder}:{environ.get('PATH') or PATH}",
+        "PATH": f"{place.site}/bin:{found['PATH']}",
         "PWD": place.code,
         "TMPDIR": place.temporary,
-        "PYTHONUNBUFFERED": "1",  # what was printed before a crash is kept, and seen at once
         # `pip install` in a step is private to it (azure-compat §0, item 8)
         "PIP_TARGET": place.site,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
