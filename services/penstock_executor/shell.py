@@ -68,6 +68,8 @@ class Loan:
     delivery: Delivery
     attempt: Attempt
     task: "asyncio.Task[None] | None" = None
+    fenced: bool = False
+    """Another executor has it: neither report it nor give it back, the message is that one's."""
     started: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -151,7 +153,14 @@ class Executor:
             self._log.warning("no stop order", subject=message.subject, error=error.message)
             return
         loan = self._loans.get((order.run, order.step, order.attempt))
-        if loan is not None:
+        if loan is not None and order.before:
+            if loan.attempt.delivery < order.before:
+                self._log.warning(
+                    "fenced: another executor runs it", run=order.run, step=order.step
+                )
+                loan.fenced = True
+                loan.attempt.give_back()
+        elif loan is not None:
             self._log.info("stopping", run=order.run, step=order.step, reason=order.reason)
             loan.attempt.stop(order)
 
@@ -201,7 +210,8 @@ class Executor:
                 await loan.delivery.ack()
                 self._shop.crash("executor.after-ack")
             except GivenBack:
-                await loan.delivery.nak()
+                if not loan.fenced:
+                    await loan.delivery.nak()
             except Transient as error:  # nobody could be told: let another executor try
                 self._log.error("a result could not be reported", error=str(error))
                 await loan.delivery.nak()
@@ -236,7 +246,7 @@ class Executor:
                 told = True
                 await asyncio.sleep(REPORT_RETRY_S)
 
-    async def _append(self, report: Report, delivery: int) -> None:
+    async def _append(self, report: Report, delivery: int, again: str = "") -> None:
         kind = {
             AttemptStarted: "started",
             AttemptSucceeded: "succeeded",
@@ -245,7 +255,7 @@ class Executor:
         await self._bus.append(
             self._names.inbox(report.run, "executor", kind, report.step),
             encoded(report),
-            message_id=f"{report.run}.{report.step}.{report.attempt}.{delivery}.{kind}",
+            message_id=f"{report.run}.{report.step}.{report.attempt}.{delivery}.{kind}{again}",
         )
 
     def _remember(self, key: Key) -> None:
@@ -266,12 +276,41 @@ class Executor:
             consumption.allow(self._room())
 
     async def _beat(self) -> None:
+        monotonic = self.context.clock.monotonic
+        last = monotonic()
         while True:
             await asyncio.sleep(HEARTBEAT_S)
+            lapsed_s, last = monotonic() - last, monotonic()
+            if lapsed_s > WORK_ACK_WAIT_S:
+                await self._ask_whose(lapsed_s)
             for loan in list(self._loans.values()):
                 await loan.delivery.in_progress()
             with contextlib.suppress(PenstockError):
                 await self._say_present()
+
+    async def _ask_whose(self, lapsed_s: float) -> None:
+        """We were paused, or the machine slept: say again what we run, and hear what is not ours.
+
+        The scheduler answers a start that was overtaken by another executor's with a stop order.
+        """
+        self._log.warning("woke up", lapsed_s=round(lapsed_s, 1), attempts=len(self._loans))
+        for loan in list(self._loans.values()):
+            item, delivery = loan.attempt.item, loan.attempt.delivery
+            if loan.attempt.phase == "preparing":
+                continue  # its start is still to be reported
+            report = AttemptStarted(
+                run=item.run,
+                step=item.step,
+                attempt=item.attempt,
+                executor=self._shop.executor,
+                delivery=delivery,
+                asking=True,
+            )
+            again = (
+                f".again.{self.context.clock.now()}"  # else it would be the start we told before
+            )
+            with contextlib.suppress(Transient):
+                await self._append(report, delivery, again=again)
 
     async def _on_question(self, message: Received) -> None:
         await self._say_present(message.reply)

@@ -179,7 +179,13 @@ class Performer:
     async def _stop(self, stop: Stop) -> None:
         if not is_name(stop.run) or not is_name(stop.step):
             return  # news about a run that cannot exist; its names are no subject
-        order = StopAttempt(run=stop.run, step=stop.step, attempt=stop.attempt, reason=stop.reason)
+        order = StopAttempt(
+            run=stop.run,
+            step=stop.step,
+            attempt=stop.attempt,
+            reason=stop.reason,
+            before=stop.before,
+        )
         try:
             await self.tools.bus.publish(self.tools.names.stop(stop.run, stop.step), encoded(order))
         except PenstockError as error:  # never the last word: a timer says it again

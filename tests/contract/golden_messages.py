@@ -281,7 +281,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
         ),
     ),
     "attempt.started": work.AttemptStarted(
-        run=RUN, step="train", attempt=2, executor="executor-a", delivery=3
+        run=RUN, step="train", attempt=2, executor="executor-a", delivery=3, asking=True
     ),
     "attempt.succeeded": work.AttemptSucceeded(
         run=RUN,
@@ -309,7 +309,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
         retriable=False,
     ),
     "attempt.stop": work.StopAttempt(
-        run=RUN, step="train", attempt=2, reason="timeout", grace_s=2.0
+        before=2, run=RUN, step="train", attempt=2, reason="timeout", grace_s=2.0
     ),
     "executor.presence": work.ExecutorPresence(
         executor="executor-a",

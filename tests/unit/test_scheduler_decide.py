@@ -272,6 +272,17 @@ def test_a_second_delivery_is_told_as_a_new_start_of_the_same_attempt() -> None:
     assert facts(partition, began("a"), began("a", delivery=2)) == []
 
 
+def test_who_is_overtaken_by_a_second_delivery_is_told_to_end_and_again_when_it_wakes() -> None:
+    partition = after(plan(step("a")), began("a"))
+    fence = Stop(RUN, "a", 1, "superseded", before=2)
+    assert orders(decided(partition, [began("a", delivery=2)], NOW)) == [fence]
+    woken = decided(partition, [msgspec.structs.replace(began("a"), asking=True)], NOW)
+    assert (woken.transitions, woken.effects) == ([], [fence])
+    assert decided(partition, [began("a", delivery=2)], NOW).effects == []
+    # A work queue that was lost and filled again counts from 1: such a start is not an old one.
+    assert decided(partition, [began("a", delivery=1)], NOW).effects == []
+
+
 # -- retries -------------------------------------------------------------------------------------
 def test_a_failed_attempt_is_tried_again_when_its_timer_is_due() -> None:
     partition = after(plan(step("a", attempts_max=2, retry_delay_s=3)), began("a"))

@@ -29,7 +29,12 @@ def begin(turn: Turn, message: AttemptStarted) -> None:
     if found is None or not current(*found, message.attempt):
         turn.ask(Stop(message.run, message.step, message.attempt, "superseded"))
         return
-    _began(turn, *found, message)
+    run, step = found
+    delivery = run.steps[step].delivery
+    if message.asking and message.delivery < delivery:  # another executor runs this by now
+        turn.ask(Stop(message.run, message.step, message.attempt, "superseded", before=delivery))
+        return
+    _began(turn, run, step, message)
 
 
 def succeed(turn: Turn, message: AttemptSucceeded) -> None:
@@ -178,6 +183,10 @@ def _began(
     ):
         return
     begin_run(turn, run)
+    if state.status is StepStatus.RUNNING:  # whoever had it before may only be slow to die
+        turn.ask(
+            Stop(message.run, message.step, message.attempt, "superseded", before=message.delivery)
+        )
     turn.record(
         AttemptBegan(
             run=run.head.run,

@@ -51,6 +51,8 @@ class Stop:
     step: str
     attempt: int
     reason: Literal["cancelled", "timeout", "superseded"]
+    before: int = 0
+    """Only deliveries older than this one; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class AttemptStarted(Message, tag="attempt.started.v1"):
     attempt: int
     executor: str
     delivery: int = 1
+    asking: bool = False
+    """Its executor was asleep for longer than its lease: is the attempt still its own?"""
 
 
 class AttemptSucceeded(Message, tag="attempt.succeeded.v1"):
@@ -116,6 +118,8 @@ class StopAttempt(Message, tag="attempt.stop.v1"):
     attempt: int
     reason: Literal["cancelled", "timeout", "superseded"] = "cancelled"
     grace_s: float = 5.0
+    before: int = 0
+    """Only an older delivery than this one, which has lost its lease: it ends without a report. 0: any."""
 
 
 class Waiting(Message):

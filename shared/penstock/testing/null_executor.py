@@ -114,7 +114,7 @@ class NullExecutor:
     async def _stop(self, received: Received) -> None:
         order = decoded(received.data, StopAttempt)
         event = self._hanging.get((order.run, order.step, order.attempt))
-        if event is not None:
+        if event is not None and not order.before:
             event.set()
 
 

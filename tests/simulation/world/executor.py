@@ -66,6 +66,7 @@ class Loan:
     """How user code ends, as wait(2) gives it, when somebody outside decides that it ends now."""
     started: Task | None = None
     is_started: bool = False
+    fenced: bool = False
 
 
 @dataclass(eq=False)
@@ -98,7 +99,10 @@ class Executor(Process):
     def hear(self, order: StopAttempt) -> None:
         """Take in a stop order; the first one counts."""
         loan = self.loans.get((order.run, order.step, order.attempt))
-        if loan is not None and loan.stop is None:
+        if loan is not None and order.before:
+            if loan.delivery < order.before:  # another executor has it: end without a word
+                loan.fenced, loan.stop = True, outcome.Stop(order.reason, loan.phase)
+        elif loan is not None and loan.stop is None:
             loan.stop = outcome.Stop(order.reason, loan.phase)
 
     # -- taking in -------------------------------------------------------------------------------
@@ -150,6 +154,10 @@ class Executor(Process):
         result = yield from self._result(loan)
         if loan.started is not None and not loan.is_started:
             yield Wait(lambda: loan.is_started)
+        if loan.fenced:
+            self.world.audit.excused(loan.entry)  # neither reported nor given back
+            self.loans.pop(key, None)
+            return
         yield from self._report(result)
         self.finished.add(key)
         yield from call(self, lambda: queue.ack(loan.entry))

@@ -170,7 +170,11 @@ class Performer:
             case effects.Stop():
                 yield None
                 order = StopAttempt(
-                    run=effect.run, step=effect.step, attempt=effect.attempt, reason=effect.reason
+                    run=effect.run,
+                    step=effect.step,
+                    attempt=effect.attempt,
+                    reason=effect.reason,
+                    before=effect.before,
                 )
                 self.world.publish_stop(process, order)
             case effects.SetTimer():
