@@ -228,6 +228,12 @@ def moved(what: str, step: str, to: int) -> Callable[[list[Event]], None]:
     return move
 
 
+def waiting_after_a_cut(e: Evidence) -> None:
+    """A power cut excuses what is owed to nobody, not what waits."""
+    e.landed.note("power", "broker")
+    e.queues.append(Queue("inbox", 1, 1, 0))
+
+
 WRONGS: dict[str, list[Callable[[Evidence], object]]] = {
     "i1_every_accepted_run_has_one_end": [
         chained(lambda events: events.append({"what": "failed"})),
@@ -266,6 +272,7 @@ WRONGS: dict[str, list[Callable[[Evidence], object]]] = {
         lambda e: e.queues.append(Queue("inbox", 1, 0, 0)),
         lambda e: e.queues.append(Queue("inbox", 0, 0, 1)),
         lambda e: e.dead.append("w.dead.inbox"),
+        waiting_after_a_cut,
     ],
     "i10_everything_committed_can_be_read": [lambda e: e.logs.update({"x": "NotFound"})],
     "i11_logs_hold_what_steps_wrote": [

@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 from penstock.testing.servers import ServerFailed, binary, free_port
 
 START_WAIT_S = 60.0
-STOP_WAIT_S = 5.0
+STOP_WAIT_S = 30.0
 MINIO_BINARY = "minio"
 WEED_BINARY = "weed"
 

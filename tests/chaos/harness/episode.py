@@ -48,6 +48,8 @@ class Result(msgspec.Struct, kw_only=True):
     violations: dict[str, list[str]] = {}
     harness: list[str] = []
     """What went wrong in the harness itself: such an episode proves nothing."""
+    orphans: int = 0
+    """Messages that a power cut brought back into work queues, owed to nobody."""
     story: list[str] = []
     """Every kill and fault with its time, kept where something was wrong."""
 
@@ -99,6 +101,10 @@ async def played(plan: Plan, root: Path, say: Say = print) -> Result:
             found = await evidence.collected(stack, workload)
             summed(result, found)
             result.violations = invariants.violations(found)
+            if result.violations:
+                keep_events(found, root)
+                queues = msgspec.json.encode(await evidence.waiting(stack, workload))
+                (root / "queues.json").write_bytes(msgspec.json.format(queues, indent=2))
             if not ended:
                 stuck = f"after {QUIESCE_S:g} s of calm: {workload.unended()}"
                 result.violations.setdefault("quiescence", []).append(stuck)
@@ -147,11 +153,19 @@ def summed(result: Result, found: evidence.Evidence) -> None:
     result.redelivered = invariants.redeliveries(found)
     result.retried = sum(1 for _ in invariants.steps(found, "retrying"))
     result.ticks = len(found.ticks)
+    result.orphans = sum(queue.messages for queue in found.queues)
 
 
 def keep_notes(result: Result, root: Path) -> None:
     """Write what was found next to the logs, which stay when a promise was broken."""
     (root / "result.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
+
+
+def keep_events(found: evidence.Evidence, root: Path) -> None:
+    """Write every event of every run next to the logs."""
+    with (root / "events.jsonl").open("wb") as file:
+        for events in found.runs.values():
+            file.writelines(event[evidence.BODY] + b"\n" for event in events)
 
 
 def commit() -> str:

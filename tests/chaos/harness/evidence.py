@@ -145,6 +145,26 @@ async def queues(stack: Stack, workload: Workload) -> list[Queue]:
     return found
 
 
+async def waiting(stack: Stack, workload: Workload) -> list[dict[str, object]]:
+    """Describe what lies in work queues, and how their consumers stand: for whoever looks into it."""
+    manager = workload.client.jetstream()
+    found: list[dict[str, object]] = []
+    for name in (n for n, s in streams(stack.names).items() if s.retention == "workqueue"):
+        stream = stack.names.stream(name)
+        info = await manager.stream_info(stream, subjects_filter=">")
+        if not info.state.messages:
+            continue
+        consumers = await manager.consumers_info(stream)
+        found.append(
+            {
+                "stream": name,
+                "state": str(info.state),
+                "consumers": [f"{c.name} {c.delivered} {c.ack_floor} {c}" for c in consumers],
+            }
+        )
+    return found
+
+
 async def dead(stack: Stack, workload: Workload) -> list[str]:
     """Return what was set aside by services; what the server says of lost attempts is expected."""
     subjects: list[str] = []

@@ -179,7 +179,8 @@ def _command(step: Step, paths: str, where: Surroundings) -> str:
     if step.kind == "python":
         return f"python step.py {where.ledger} {step.tag} {output} {paths}".strip()
     line = '"$PENSTOCK_RUN_ID $PENSTOCK_STEP $PENSTOCK_ATTEMPT $$ $(date +%s.%N)"'
-    begin = f"echo {line} >> {where.ledger}; echo {step.tag}; "
+    # Any process of a step may be killed alone: a pipe that lost its writer must not look complete.
+    begin = f"set -eo pipefail; echo {line} >> {where.ledger}; echo {step.tag}; "
     digest = f"d=$( (echo {step.tag}; cat {paths} /dev/null) | sha256sum | cut -c1-64 ); "
     put = f'echo "$d" > {output}'
     match step.kind:
@@ -189,9 +190,11 @@ def _command(step: Step, paths: str, where: Surroundings) -> str:
             fails = "|".join(map(str, step.fails)) or "x"
             return f"{begin}case $PENSTOCK_ATTEMPT in {fails}) exit 7;; esac; {digest}{put}"
         case "big":
-            return f'{begin}{digest}yes "$d" | head -c {BIG_BYTES} > {output}'
+            whole = f'test "$(stat -c %s {output})" = {BIG_BYTES}'
+            return f'{begin}{digest}(yes "$d" || true) | head -c {BIG_BYTES} > {output}; {whole}'
         case "files":
-            loop = f'for n in $(seq {FILES}); do echo "$d $n" > {output}/$n; done'
+            numbers = " ".join(map(str, range(1, FILES + 1)))
+            loop = f'for n in {numbers}; do echo "$d $n" > {output}/$n; done'
             return f"{begin}{digest}mkdir -p {output}; {loop}"
         case "flood":
             return f"{begin}seq {FLOOD_LINES}; {digest}{put}"

@@ -154,9 +154,15 @@ def i8_nothing_is_left_behind(e: Evidence) -> Iterator[str]:
 
 
 def i9_every_queue_is_empty(e: Evidence) -> Iterator[str]:
-    """Nothing waits, nothing is on loan, nothing was set aside."""
+    """Nothing waits, nothing is on loan, nothing was set aside.
+
+    After a power cut of the broker a message may lie in its stream that no consumer owes anybody: the
+    server syncs what it stores before it answers, and not what it deletes.
+    """
+    cut = any(kind == "power" for kind, _ in e.landed.faults)
     for queue in e.queues:
-        if queue.messages or queue.pending or queue.on_loan:
+        orphans = cut and not queue.pending and not queue.on_loan
+        if (queue.messages and not orphans) or queue.pending or queue.on_loan:
             yield f"the queue {queue}"
     for subject, count in Counter(e.dead).items():
         yield f"{count} messages were set aside under {subject}"

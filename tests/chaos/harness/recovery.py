@@ -102,8 +102,8 @@ async def _executor(
     chance: random.Random,
     found: dict[str, list[float]],
 ) -> None:
-    """Kill the executor that runs a step; the step sleeps long enough that only a death ends it."""
-    line = f"sleep 20 # {chance.random()}"
+    """Kill the executor that runs a step; the step sleeps longer than it takes until we kill."""
+    line = f"sleep 5 # {chance.random()}"
     run = await _asked(workload, {"name": "one", "steps": {"s": {"command": line}}})
     start: Callable[[dict[str, Any]], bool] = lambda e: e["run"] == run and e["what"] == "started"  # noqa: E731
     at = await watch.first(lambda e: start(e) and "step" in e, 0)

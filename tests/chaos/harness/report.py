@@ -6,7 +6,16 @@ from pathlib import Path
 import msgspec
 from tests.chaos.harness.episode import Result
 
-COUNTED = ("steps", "executions", "duplicates", "redelivered", "retried", "reused", "ticks")
+COUNTED = (
+    "steps",
+    "executions",
+    "duplicates",
+    "redelivered",
+    "retried",
+    "reused",
+    "ticks",
+    "orphans",
+)
 
 
 class Sums(msgspec.Struct, kw_only=True):

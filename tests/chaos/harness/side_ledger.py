@@ -23,6 +23,8 @@ def executions(ledger: Path) -> list[Execution]:
     text = ledger.read_text(encoding="utf-8") if ledger.exists() else ""
     for line in text.splitlines():
         words = line.split()
+        if len(words) == FIELDS - 1:
+            words.append("0")  # its `date` was killed alone
         assert len(words) == FIELDS, f"not a line of the ledger: {line!r}"
         run, step, attempt, pid, at = words
         found.append(Execution(run, step, int(attempt), int(pid), float(at)))

@@ -179,7 +179,8 @@ class Stack:
         if server is None or self.locks[name].locked():
             return False
         async with self.locks[name]:
-            assert server.process is not None
+            if server.process is None or server.process.poll() is not None:
+                return False
             pid = server.process.pid
             code = await asyncio.to_thread(server.kill)
             assert code == -signal.SIGKILL, f"{name} ended with {code}, not by our kill"

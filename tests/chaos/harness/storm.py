@@ -19,7 +19,7 @@ from penstock.testing.attempts import marked_processes
 FAULTS = ("network", "pause", "full", "power", "clock")
 LEASE_S = 15.0
 """How long the broker lends an attempt without a sign of life."""
-WAITS_FOR_WORK_S = 6.0
+WAITS_FOR_WORK_S = 1.5
 GONE_S = 5.0
 
 
@@ -81,9 +81,12 @@ class Storm:
         return kinds.issuperset(self.weather.faults) and killed.issuperset(self.victims)
 
     async def _wait_for_work(self) -> None:
-        """A kill proves little when nothing happens: wait until events flow again."""
+        """A kill proves most when much happens: wait a moment for events, but not for ever.
+
+        Runs are always under way: what waits for a lease to end, or for a store, is to survive too.
+        """
         deadline = time.monotonic() + WAITS_FOR_WORK_S
-        while time.time() - self.workload.last_event_at > 2 and time.monotonic() < deadline:  # noqa: ASYNC110 - events come from other processes
+        while time.time() - self.workload.last_event_at > 1 and time.monotonic() < deadline:  # noqa: ASYNC110 - events come from other processes
             await asyncio.sleep(0.05)
 
     # -- kills -----------------------------------------------------------------------------------
