@@ -128,17 +128,26 @@ async def views(workload: Workload, runs: list[str]) -> dict[str, str]:
 
 
 async def queues(stack: Stack, workload: Workload) -> list[Queue]:
-    """Return every work queue that is not empty; give what is on its way a moment."""
+    """Return how every work queue stands; give what is on its way a moment.
+
+    Timers of runs that have ended do not count: a late one changes nothing, and it lies there until
+    its partition has an owner again, which nobody needs as long as nothing is to be done.
+    """
     manager = workload.client.jetstream()
     wanted = [n for n, s in streams(stack.names).items() if s.retention == "workqueue"]
     for _ in range(40):
         found = []
         for name in wanted:
-            info = await manager.stream_info(stack.names.stream(name))
+            info = await manager.stream_info(stack.names.stream(name), subjects_filter=">")
+            over = 0
+            if name == "timers":
+                held = (info.state.subjects or {}).items()
+                over = sum(n for subject, n in held if subject.split(".")[3] in workload.ended)
             consumers = await manager.consumers_info(stack.names.stream(name))
             pending = sum(consumer.num_pending or 0 for consumer in consumers)
             on_loan = sum(consumer.num_ack_pending or 0 for consumer in consumers)
-            found.append(Queue(name, info.state.messages, pending, on_loan))
+            messages = info.state.messages - over
+            found.append(Queue(name, messages, min(pending, messages), on_loan))
         if not any(q.messages or q.pending or q.on_loan for q in found):
             break
         await asyncio.sleep(0.5)
@@ -184,6 +193,8 @@ async def busy(stack: Stack, workload: Workload) -> dict[str, int]:
         try:
             while len(found) < sum(name.startswith("executor") for name in stack.fleet.members):
                 message = await subscription.next_msg(timeout=2)
+                if not message.data:  # nobody listens yet
+                    break
                 told = json.loads(message.data)
                 found[told["executor"]] = told["busy"]
         except TimeoutError:
