@@ -18,6 +18,7 @@ from penstock.bus import Stored, Subscription
 from penstock.bus.nats import NatsBus, connect
 from penstock.contracts.codec import decoded, encoded
 from penstock.contracts.schedules import Schedule, ScheduleCommand, ScheduleState, ScheduleView
+from penstock.errors import PenstockError
 from penstock.trees.client import TreeClient
 
 ENDS = ("succeeded", "failed", "cancelled")
@@ -25,6 +26,7 @@ SCHEDULE = "ticking"
 AGAIN = frozenset({"E_BUS", "E_FULL", "E_TIMEOUT", "E_STORE", "E_NO_STREAM", "E_NO_RESPONDER"})
 """Answers that mean: not now. Any other refusal of what we submit is a fault of the system."""
 ANSWER_S = 3.0
+ASKED_MAX = 12
 
 
 @dataclass
@@ -241,10 +243,20 @@ class Workload:
         await self._ask("delete", ScheduleCommand(name=SCHEDULE))
 
     async def _ask(self, verb: str, command: ScheduleCommand) -> ScheduleView:
-        names = self.stack.names
-        answer = await self.bus.request(names.query(f"schedule.{verb}"), encoded(command))
-        assert b'"error"' not in answer.data, answer.data
-        return decoded(answer.data, ScheduleView)
+        """Ask the triggers, again and again: they may be starting just now."""
+        subject = self.stack.names.query(f"schedule.{verb}")
+        for _ in range(ASKED_MAX):
+            try:
+                answer = await self.bus.request(subject, encoded(command))
+            except PenstockError:
+                await asyncio.sleep(0.5)
+                continue
+            if verb == "delete" and b"E_NOT_FOUND" in answer.data:
+                break  # an earlier try did it, and its answer was lost
+            assert b'"error"' not in answer.data, answer.data
+            return decoded(answer.data, ScheduleView)
+        assert self.schedule is not None, f"nobody answered {verb}"
+        return ScheduleView(schedule=self.schedule)
 
 
 async def _nothing(error: Exception) -> None:
