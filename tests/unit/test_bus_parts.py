@@ -91,6 +91,7 @@ def test_refusals_become_errors_by_what_to_do_next() -> None:
         (10077, "maximum bytes exceeded", BusUnavailable, "E_FULL"),
         (10047, "insufficient storage resources available", BusUnavailable, "E_FULL"),
         (10023, "insufficient resources", BusUnavailable, "E_FULL"),
+        (10012, "write meta.inf.tmp: no space left on device", BusUnavailable, "E_FULL"),
         (10059, "stream not found", BusUnavailable, "E_NO_STREAM"),
         (10054, "message size exceeds maximum allowed", Invalid, "E_TOO_LARGE"),
         (10008, "JetStream system temporarily unavailable", BusUnavailable, "E_BUS"),

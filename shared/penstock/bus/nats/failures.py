@@ -16,6 +16,8 @@ STORED_ALREADY = 10201
 _FULL = frozenset({10023, 10028, 10047, 10122})
 _AWAY = frozenset({10008, 10039, 10074, 10076, TOO_MANY_REQUESTS})
 _PER_SUBJECT = "per subject"
+_NO_SPACE = "no space left on device"
+"""Said under whatever code belongs to what was asked. Found by the storm."""
 _DENIED = re.compile(
     r"permissions violation for (publish|subscription)(?: with reply of)? to \"([^\"]*)\""
 )
@@ -29,7 +31,7 @@ def refusal(err_code: int, description: str, where: str) -> PenstockError:
         return Conflict(text, where=where)
     if err_code == STORE_FAILED and _PER_SUBJECT in description:
         return Conflict(text, code="E_QUEUED", where=where)
-    if err_code == STORE_FAILED or err_code in _FULL:
+    if err_code == STORE_FAILED or err_code in _FULL or _NO_SPACE in description:
         return BusUnavailable(
             text, code="E_FULL", where=where, hint="free space, or raise max_bytes"
         )

@@ -148,6 +148,9 @@ async def api(
         except Transient as error:
             failure = error
         if loop.time() + pause_s >= deadline:
+            if failure.code == "E_TIMEOUT":  # it speaks of the last try, which may have been short
+                text = f"no answer within {timeout_s:g} s"
+                raise BusUnavailable(text, code="E_TIMEOUT", where=subject) from failure
             raise failure
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.5)
