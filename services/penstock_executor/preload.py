@@ -179,6 +179,8 @@ class Preload:
         return True
 
     def _check(self, before: dict[str, object]) -> None:
+        if _state()["threads"] != before["threads"]:
+            _fork_for_nothing()  # OpenBLAS, for one, ends its threads before any fork, and starts others
         changed = [what for what, value in _state().items() if value != before[what]]
         if changed:
             raise Unfit(f"its import changes {', '.join(changed)}")
@@ -308,6 +310,14 @@ def _state() -> dict[str, object]:
         "streams": (sys.stdin, sys.stdout, sys.stderr),
         "path": list(sys.path),
     }
+
+
+def _fork_for_nothing() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    with contextlib.suppress(ChildProcessError):  # reaped by the kernel: SIGCHLD is ignored
+        os.waitpid(child, 0)
 
 
 def _resident_bytes() -> int:
