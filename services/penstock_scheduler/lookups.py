@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from penstock.bus import TOGETHER_MIN, Bus, Expect, Outgoing, Stored
 from penstock.bus.buckets import Bucket, is_deleted
+from penstock.bus.lanes import Lane
 from penstock.contracts.artifacts import ExistRequest
 from penstock.contracts.base import Message
 from penstock.contracts.codec import decoded, encoded
@@ -60,6 +61,8 @@ class LookUps:
         self.crash = crash
         self.reuse = Bucket(bus, names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(bus, names.bucket("latest"), LatestEntry)
+        self.results = Lane(bus)
+        """Where results go that a look must find."""
         self.waiting: list[LookUp] = []
         self._arrived = asyncio.Event()
 
@@ -93,6 +96,7 @@ class LookUps:
 
     async def _looked(self, batch: list[LookUp]) -> list[LookUp]:
         """Answer what can be answered; return what somebody else changed meanwhile."""
+        await self.results.passed()
         subjects = [self.reuse.subject(look.fingerprint) for look in batch]
         found, before = await asyncio.gather(
             self.bus.last_many(self.reuse.stream, subjects),

@@ -13,7 +13,7 @@ from penstock.bus import Appended, Expect, Outgoing
 from penstock.bus.buckets import Bucket, Value
 from penstock.bus.lanes import Lane
 from penstock.contracts.codec import encoded
-from penstock.contracts.inbox import Inbound, TimerDue
+from penstock.contracts.inbox import FlightLanded, Inbound, TimerDue
 from penstock.contracts.queries import LatestEntry, ReuseEntry
 from penstock.contracts.work import AttemptFailed, Failure, StopAttempt
 from penstock.errors import BusUnavailable, Conflict, Invalid, PenstockError
@@ -59,7 +59,7 @@ class Performer:
         self.reuse = Bucket(tools.bus, tools.names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(tools.bus, tools.names.bucket("latest"), LatestEntry)
         self.work_lane = Lane(tools.bus)
-        self.reuse_lane, self.latest_lane = Lane(tools.bus), Lane(tools.bus)
+        self.reuse_lane, self.latest_lane = looks.results, Lane(tools.bus)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """Return what goes on beside, as long as the term lasts."""
@@ -148,12 +148,7 @@ class Performer:
                     f"{asked.follower_run}.{asked.follower_step}.{asked.look}",
                 )
             case TellFlight(message=told):
-                return await bus.append_soon(
-                    names.inbox(told.run, "scheduler", "landed", told.step),
-                    encoded(told),
-                    message_id=f"{told.run}.{told.step}.landed."
-                    f"{told.leader_run}.{told.leader_step}.{told.look}",
-                )
+                return asyncio.ensure_future(self._tell(told))
             case Withdraw():
                 return asyncio.ensure_future(self._withdraw(effect))
             case CancelTimers(run=run):
@@ -174,6 +169,17 @@ class Performer:
             names.due(timer.run, timer.step, kind),
             encoded(due),
             timer.at,
+        )
+
+    async def _tell(self, told: FlightLanded) -> None:
+        """Tell a follower to look again, when what it shall find is stored: it must not run again."""
+        await self.reuse_lane.passed()
+        names = self.tools.names
+        await self.tools.bus.append(
+            names.inbox(told.run, "scheduler", "landed", told.step),
+            encoded(told),
+            message_id=f"{told.run}.{told.step}.landed."
+            f"{told.leader_run}.{told.leader_step}.{told.look}",
         )
 
     async def _stop(self, stop: Stop) -> None:

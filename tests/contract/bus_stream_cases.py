@@ -149,7 +149,8 @@ class StreamCases:
             taken = Outgoing(f"{root}.taken", b"", expect=Expect(9))
             refused = lane.put(taken)
             futures = [lane.put(Outgoing(f"{root}.a", b"%d" % n)) for n in range(count)]
-            await rig.wait(asyncio.gather(*futures))
+            await rig.wait(lane.passed())
+            assert all(future.done() for future in futures)
             with pytest.raises(Conflict):
                 await refused
         finally:

@@ -23,13 +23,20 @@ class Lane:
         self.bus = bus
         self.waiting: deque[tuple[Outgoing, Future[Appended]]] = deque()
         self._arrived = asyncio.Event()
+        self._last: Future[Appended] | None = None
 
     def put(self, message: Outgoing) -> Future[Appended]:
         """Take over a message; the future resolves as `Bus.append` does."""
         future: Future[Appended] = asyncio.get_running_loop().create_future()
         self.waiting.append((message, future))
+        self._last = future
         self._arrived.set()
         return future
+
+    async def passed(self) -> None:
+        """Return when everything put so far is stored, or refused."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait({self._last})
 
     async def work(self) -> None:
         """Store until cancelled."""
