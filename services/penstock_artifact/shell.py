@@ -343,7 +343,8 @@ class Shell:
         """
         missing = set(await self.store.missing(tree.objects))
         unverified = decide.to_verify(tree, self.store.known)
-        if await self._was_committed(tree) and not missing:
+        # That it was committed is not enough: objects that were lost since have come in anew.
+        if not missing and not unverified and await self._was_committed(tree):
             return
         contents = decide.members(tree)
 

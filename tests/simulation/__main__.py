@@ -6,6 +6,7 @@ python -m tests.simulation --mutants        which bugs are noticed, and after ho
 """
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import time
@@ -65,12 +66,11 @@ def many(given: argparse.Namespace) -> int:
 
 def replay(seed: int, mutant: str, lines: int) -> int:
     """Play one seed again and print its trace."""
-    patch = ALL[mutant].patch if mutant else None
-    if patch is not None:
-        with patch():
-            world, broken = played(seed, mutant, traced=True)
-    else:
-        world, broken = played(seed, mutant, traced=True)
+    planted = ALL.get(mutant)
+    patch = planted.patch() if planted and planted.patch else contextlib.nullcontext()
+    with patch:
+        emphasis = planted.faults if planted else None
+        world, broken = played(seed, mutant, traced=True, emphasis=emphasis)
     trace = world.trace or []
     print(*trace[-lines:], sep="\n")
     print(f"\n{world.shape}\n{world.faults}")

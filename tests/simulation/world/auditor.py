@@ -165,20 +165,16 @@ class Auditor:
     def is_whole(self, digest: str) -> bool:
         """Say whether a tree is stored, every byte of it, or was and the store has lost it."""
         store, key = self.world.store, tree_key(digest)
-        if key in store.lost_at:
-            return True
         data = store.objects.get(key)
         if data is None:
-            return False
+            return key in store.lost_at
         tree = read_tree(data, digest)
         return all(self._is_right(tree, ref.key) for ref in tree.objects)
 
     def _is_right(self, tree: Tree, key: str) -> bool:
         store = self.world.store
-        if key in store.lost_at:
-            return True
         data = store.objects.get(key)
-        return data is not None and key.startswith("pack/") and _holds(tree, key, data)
+        return key in store.lost_at if data is None else _holds(tree, key, data)
 
     def said_whole(self, tree: Tree, since: float) -> None:
         """Take in that a copy of the artifact service calls a tree whole, as it was at `since`."""

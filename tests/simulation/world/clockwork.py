@@ -126,6 +126,17 @@ def call(process: Process, act: Callable[..., T], *arguments: Any) -> Work[T]:
         return answer
 
 
+def said_once(process: Process, act: Callable[..., T], *arguments: Any) -> Work[T | None]:
+    """Return the server's answer to a word that is said once; None when it or its answer got lost."""
+    world = process.world
+    yield None
+    away = max(process.cut_until, world.server.away_until) > world.now
+    if away or world.happens("lost_request"):
+        return None
+    answer = act(*arguments)
+    return None if world.happens("lost_reply") else answer
+
+
 @dataclass(slots=True)
 class Box:
     """Where an answer arrives."""

@@ -19,6 +19,7 @@ from tests.simulation.world.wishes import EXIT_OK, KILLED, content_of, manifest_
 
 from penstock.contracts.artifacts import TreeRef, tree_digest
 from penstock.contracts.codec import decoded, encoded
+from penstock.contracts.inbox import Reports
 from penstock.contracts.work import (
     AttemptFailed,
     AttemptStarted,
@@ -37,6 +38,7 @@ T = TypeVar("T")
 Key = tuple[str, str, int]
 Result = AttemptSucceeded | AttemptFailed
 STORE_PATIENCE_S = 600.0
+TOGETHER_SHARE = 0.5
 LOG_BYTES = 64
 TAIL_BYTES = 16
 
@@ -153,12 +155,22 @@ class Executor(Process):
             yield from call(self, lambda: queue.ack(loan.entry))
         result = yield from self._result(loan)
         if loan.started is not None and not loan.is_started:
+            together = not loan.fenced and self.world.chance.random() < TOGETHER_SHARE
+            if together:
+                loan.started.dead = True
+                yield from self._report_together(loan, result)
+                yield from self._done(key, loan)
+                return
             yield Wait(lambda: loan.is_started)
         if loan.fenced:
             self.world.audit.excused(loan.entry)  # neither reported nor given back
             self.loans.pop(key, None)
             return
         yield from self._report(result)
+        yield from self._done(key, loan)
+
+    def _done(self, key: Key, loan: Loan) -> Work[None]:
+        queue = self.world.server.work
         self.finished.add(key)
         yield from call(self, lambda: queue.ack(loan.entry))
         self.loans.pop(key, None)
@@ -261,17 +273,18 @@ class Executor(Process):
             yield self.world.now + 1
 
     def _say_started(self, loan: Loan) -> Work[None]:
-        item = loan.item
-        yield from self._report(
-            AttemptStarted(
-                run=item.run,
-                step=item.step,
-                attempt=item.attempt,
-                executor=self.name,
-                delivery=loan.delivery,
-            )
-        )
+        yield from self._report(self._start_of(loan))
         loan.is_started = True
+
+    def _start_of(self, loan: Loan) -> AttemptStarted:
+        item = loan.item
+        return AttemptStarted(
+            run=item.run,
+            step=item.step,
+            attempt=item.attempt,
+            executor=self.name,
+            delivery=loan.delivery,
+        )
 
     def _user_code(self, loan: Loan) -> Work[int]:
         """Run the step; return how it ended, as wait(2) gives it."""
@@ -295,6 +308,14 @@ class Executor(Process):
     def _check(self, loan: Loan) -> None:
         if loan.stop is not None:
             raise Stopped
+
+    def _report_together(self, loan: Loan, result: Result) -> Work[None]:
+        """Tell start and end in one message, as runtime/reports.py does with what gathers."""
+        reports = Reports(run=result.run, reports=(self._start_of(loan), result))
+        name = f"{result.run}.{result.step}.{result.attempt}.{result.delivery}.together"
+        data = encoded(reports)
+        yield from call(self, self.world.server.put, result.run, "reports", data, name)
+        self.world.landed["reported together"] += 1
 
     def _report(self, report: AttemptStarted | Result) -> Work[None]:
         kind = {AttemptStarted: "started", AttemptSucceeded: "succeeded", AttemptFailed: "failed"}

@@ -78,6 +78,9 @@ class Shape:
     window: int
     ack_wait_s: float
     deliveries_max: int
+    store_checks: bool
+    """The store compares what arrives with a checksum. One that several copies serve must: what one
+    copy has verified, another may have granted anew after the store lost it."""
     part_steps_max: int
     commit_bytes_max: int
     cache: bool
@@ -88,11 +91,13 @@ class Shape:
 
 def shape(chance: random.Random) -> Shape:
     """Return a swarm member's shape."""
+    artifacts = chance.choice([1, 1, 2])
     return Shape(
         schedulers=2,
         planners=chance.choice([1, 2, 2]),
         executors=chance.choice([1, 2, 2, 3]),
-        artifacts=chance.choice([1, 1, 2]),
+        artifacts=artifacts,
+        store_checks=artifacts > 1,
         triggers=chance.choice([1, 2, 2]),
         partitions=chance.choice([1, 2]),
         slots=chance.choice([1, 2, 3]),

@@ -8,8 +8,8 @@ switch in the actor that mirrors a shell, since there the order of things is wha
 import contextlib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -32,8 +32,8 @@ class Mutant:
     name: str
     bug: str
     patch: Patch | None = None
-    first: int = 0
-    """Where to begin to look: a rare one need not be looked for from the beginning every time."""
+    faults: Mapping[str, float] = field(default_factory=dict)
+    """Chances of what must come together for a rare one, higher than a seed draws them."""
 
 
 @contextlib.contextmanager
@@ -124,12 +124,33 @@ OTHERS = (
     Mutant(
         "executor_acks_first", "an executor acknowledges an attempt before it has told its result"
     ),
-    Mutant("no_second_look", "a replaced owner acknowledges what its old state calls late news"),
+    Mutant(
+        "no_second_look",
+        "a replaced owner acknowledges what its old state calls late news",
+        faults={"pin_astray": 0.2},
+    ),
     Mutant("plans_ended_runs", "a plan that comes again after its run has ended is a new run"),
-    Mutant("doubts_once", "a run may be forgotten while its plan is asked about, and begin anew"),
+    Mutant(
+        "trusts_the_committed",
+        "bytes that came in anew are not verified when the tree was once",
+        faults={"bytes_lost": 0.05, "bad_upload": 0.5},
+    ),
+    Mutant(
+        "doubts_once",
+        "a run may be forgotten while its plan is asked about, and begin anew",
+        faults={"lost_ack": 0.9, "pause": 0.03, "leap": 0.0},
+    ),
     Mutant("tells_from_the_start", "a new owner numbers and tells events from the beginning"),
-    Mutant("reads_copies", "a commit that is in the log twice is made true twice"),
-    Mutant("leaves_lost_work", "what was given up as lost stays on its queue"),
+    Mutant(
+        "reads_copies",
+        "a commit that is in the log twice is made true twice",
+        faults={"lost_reply": 0.3, "leap": 0.1, "crash": 0.03},
+    ),
+    Mutant(
+        "leaves_lost_work",
+        "what was given up as lost stays on its queue",
+        faults={"crash": 0.06},
+    ),
     Mutant(
         "cut_in_a_plan",
         "a run whose plan's beginning was compacted away is replayed nevertheless",
@@ -172,12 +193,12 @@ def _everywhere(name: str, old: str, new: str) -> contextlib.AbstractContextMana
 
 def seeds_needed(mutant: Mutant, seeds_max: int, first: int = 0) -> tuple[int, str]:
     """Return how many seeds it takes until a mutant is noticed, and what is broken; 0: it is not."""
-    from tests.simulation.world.play import violation_of
+    from tests.simulation.world.play import played
 
     patch = mutant.patch() if mutant.patch is not None else contextlib.nullcontext()
     with patch:
         for count in range(seeds_max):
-            found = violation_of(first + count, mutant.name)
+            _, found = played(first + count, mutant.name, emphasis=mutant.faults)
             if found:
                 return count + 1, found
     return 0, ""

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
-from tests.simulation.world.clockwork import Wait, Work, call
+from tests.simulation.world.clockwork import Wait, Work, call, said_once
 from tests.simulation.world.looks import look_up
 
 from penstock.contracts import chain
@@ -24,6 +24,9 @@ from penstock_scheduler.effects import Effect, Emit, PutLatest, PutReuse
 if TYPE_CHECKING:
     from tests.simulation.world.term import Held, Term
 
+
+TOGETHER_MIN = 2
+"""Fewer than in the bus package: worlds are small."""
 
 BY_WIRE = (
     effects.Dispatch,
@@ -112,6 +115,8 @@ class Performer:
         wait = Wait(lambda: self.emits)
         while True:
             yield wait
+            if len(self.emits) >= TOGETHER_MIN and (yield from self._told_together()):
+                continue
             if self.emits:
                 event = self.emits[0].event
                 link = chain.link(self.links.get(event.run, chain.START), encoded(event))
@@ -119,6 +124,24 @@ class Performer:
                 self.links[event.run] = link
                 self.emits.popleft()
                 self.told += 1
+
+    def _told_together(self) -> Work[bool]:
+        """Send events as one; when that fails, or nobody says that it did not, they go one by one."""
+        chunk = [emit.event for emit in self.emits]
+        links = dict(self.links)
+        letters = []
+        for event in chunk:
+            links[event.run] = chain.link(links.get(event.run, chain.START), encoded(event))
+            letters.append((event, links[event.run]))
+        stored = yield from said_once(self.process, self.server.tell_together, letters)
+        if not stored:
+            return False
+        self.world.landed["told together"] += 1
+        self.links = links
+        for _ in chunk:
+            self.emits.popleft()
+        self.told += len(chunk)
+        return True
 
     def list_runs(self) -> Work[None]:
         """Write the runs' lines: the newest wins, and a final one is final."""

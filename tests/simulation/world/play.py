@@ -5,10 +5,11 @@ must be in order (invariants).
 """
 
 import contextlib
+import dataclasses
 import random
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tests.simulation.world import fate, faults, twists, wishes
 from tests.simulation.world.artifact import Artifact
@@ -52,8 +53,12 @@ class World:
         traced: bool = False,
         twist: str = "",
         kind: bool = False,
+        emphasis: Mapping[str, float] | None = None,
     ) -> None:
-        """Make a seed's world. `twist`: told otherwise, see twists.py. `kind`: without faults."""
+        """Make a seed's world.
+
+        `twist`: told otherwise, see twists.py. `kind`: without faults. `emphasis`: with more of some.
+        """
         self.seed = seed
         self.mutant = mutant
         self.chance = random.Random(seed)
@@ -67,6 +72,8 @@ class World:
         self.wishes = wishes.wishes(self.chance)
         if kind:
             self.faults = faults.NO_FAULTS
+        if emphasis:
+            self.faults = dataclasses.replace(self.faults, **emphasis)
         if twist:
             self.shape, self.wishes = twists.twisted(twist, self.shape, self.wishes)
         self.pace_s = self.chance.choice([0.002, 0.02, 0.1])
@@ -345,10 +352,15 @@ def violation_of(seed: int, mutant: str = "") -> str:
 
 
 def played(
-    seed: int, mutant: str = "", *, traced: bool = False, twist: str = ""
+    seed: int,
+    mutant: str = "",
+    *,
+    traced: bool = False,
+    twist: str = "",
+    emphasis: Mapping[str, float] | None = None,
 ) -> tuple[World, str]:
     """Play a seed; return its world and what it breaks."""
-    world = World(seed, mutant, traced=traced, twist=twist)
+    world = World(seed, mutant, traced=traced, twist=twist, emphasis=emphasis)
     try:
         world.play()
     except Violation as error:

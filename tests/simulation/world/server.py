@@ -278,6 +278,15 @@ class Server:
             self.events.setdefault(event.run, []).append(event)
             self.links.setdefault(event.run, []).append(link)
 
+    def tell_together(self, events: list[tuple[RunEvent | StepEvent, str]]) -> bool:
+        """Append events all or none: none when one of them is there already."""
+        names = [f"event.{event.run}.{event.seq}" for event, _ in events]
+        if any(name in self.ids for name in names):
+            return False
+        for event, link in events:
+            self.tell(event, link)
+        return True
+
     def keep_dead(self, what: str, message_id: str, data: bytes) -> None:
         """Keep a message nobody can take in, once per id."""
         self.dead.setdefault(what, {})[message_id] = data

@@ -12,7 +12,7 @@ from tests.simulation.world.client import requested
 from tests.simulation.world.clockwork import NEVER, Process, Wait, Work, call
 from tests.simulation.world.server import WINDOW_LONG_S
 
-from penstock.contracts.events import RUN_ENDS, TriggerEvent
+from penstock.contracts.events import RUN_ENDS, RunEvent, TriggerEvent
 from penstock.contracts.schedules import Schedule, ScheduleState
 from penstock.errors import Conflict
 from penstock_trigger.decide import asked, decided, next_wake, settled, told
@@ -81,15 +81,25 @@ class Trigger(Process):
     def _has_changed(self, revision: int, offset: float | None = None) -> bool:
         return self.revision != revision or offset not in (None, self.offset)
 
+    def _has_news(self, revision: int, offset: float) -> bool:
+        """Say whether to look again: another cursor, another clock, or the run before has ended."""
+        if self._has_changed(revision, offset):
+            return True
+        waits = self.state is not None and self.state.queued
+        return bool(waits) and self._told_end(self.state.last_run)  # type: ignore[union-attr]
+
+    def _told_end(self, run: str) -> bool:
+        events = self.world.server.events.get(run, [])
+        last = next((e for e in reversed(events) if isinstance(e, RunEvent)), None)
+        return last is not None and last.what in RUN_ENDS
+
     def _decide(self, schedule: Schedule) -> Work[None]:
         world = self.world
         while True:
             due = next_wake(schedule, self.timing, self.state)
             at = NEVER if due is None else max(due - self.offset, world.now)
-            if self.state is not None and self.state.queued:
-                at = min(at, world.now + 1.0)  # until the run before is told to have ended
             seen, offset = self.revision, self.offset
-            yield Wait(partial(self._has_changed, seen, offset), at)
+            yield Wait(partial(self._has_news, seen, offset), at)
             if not self._is_due(schedule):
                 continue
             now, running, state = self.wall(), False, self.state
@@ -103,14 +113,7 @@ class Trigger(Process):
                 yield world.now + 1.0  # a run that is waited for, or no room: look again
 
     def _ended(self, run: str) -> Work[bool]:
-        events = self.world.server.events
-        last = yield from call(
-            self,
-            lambda: next(
-                (e for e in reversed(events.get(run, [])) if not hasattr(e, "step")), None
-            ),
-        )
-        return last is not None and last.what in RUN_ENDS
+        return (yield from call(self, self._told_end, run))
 
     # -- carrying out ----------------------------------------------------------------------------
     def _carry_out(self) -> Work[None]:
