@@ -130,16 +130,6 @@ OTHERS = (
         faults={"pin_astray": 0.2},
     ),
     Mutant("plans_ended_runs", "a plan that comes again after its run has ended is a new run"),
-    Mutant(
-        "trusts_the_committed",
-        "bytes that came in anew are not verified when the tree was once",
-        faults={"bytes_lost": 0.05, "bad_upload": 0.5},
-    ),
-    Mutant(
-        "doubts_once",
-        "a run may be forgotten while its plan is asked about, and begin anew",
-        faults={"lost_ack": 0.9, "pause": 0.03, "leap": 0.0},
-    ),
     Mutant("tells_from_the_start", "a new owner numbers and tells events from the beginning"),
     Mutant(
         "reads_copies",
