@@ -10,7 +10,7 @@ Everything a stranger sends is checked here before a byte of the store is touche
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -43,10 +43,12 @@ from penstock.errors import Corrupt, Invalid, PenstockError, Transient
 from penstock.ids import checked_name, digest_of, is_digest
 from penstock.units import Seconds
 from penstock_artifact.effects import Announce, Discard, Effect, Record, StoreManifest, Unstage
-from penstock_artifact.state import Objects, Tree
+from penstock_artifact.state import Mark, Objects, Tree
 
 OWNER_MAX = 300
 PATTERNS_MAX = 100
+STALE_S = 90.0
+"""A mark of another machine that was not renewed for so long is nobody's."""
 CHECKSUM = re.compile(r"[A-Za-z0-9+/]{6}==")
 DATASET = "data/"
 
@@ -297,21 +299,26 @@ def is_right(data: bytes, contents: Iterable[tuple[str, Place]]) -> bool:
     )
 
 
-def refused(findings: Iterable[Finding]) -> tuple[PenstockError, list[Effect]] | None:
-    """Return why a tree cannot be committed and what must go, or None when everything is right."""
-    missing = [f.ref.key for f in findings if f.size is None]
-    wrong: list[Effect] = [
+def damage(findings: Iterable[Finding]) -> list[Discard]:
+    """Return the orders to delete what was found with wrong bytes."""
+    return [
         Discard(key=f.ref.key, why="wrong bytes")
         for f in findings
         if f.size is not None and not f.right
     ]
+
+
+def refused(findings: Sequence[Finding]) -> tuple[PenstockError, list[Effect]] | None:
+    """Return why a tree cannot be committed and what must go, or None when everything is right."""
+    missing = [f.ref.key for f in findings if f.size is None]
+    wrong = damage(findings)
     if wrong:
         return Transient(
             f"{len(wrong):,} objects had other bytes than their digests say; they were deleted",
             code="E_DIGEST",
-            where=str(getattr(wrong[0], "key", "")),
+            where=wrong[0].key,
             hint="upload them again",
-        ), wrong
+        ), [*wrong]
     if missing:
         return Transient(
             f"{len(missing):,} objects are not there yet",
@@ -344,6 +351,19 @@ def recorded(before: ArtifactRecord | None, order: Record, now: Seconds) -> Arti
     others = [o for o in (before.owners if before else ()) if o != order.owner]
     owners = tuple(o for o in (order.owner, *others) if o)[:OWNERS_MAX]
     return ArtifactRecord(tree=order.tree, owner=order.owner, at=now, owners=owners)
+
+
+# -- after an unclean end -------------------------------------------------------------------------
+def is_stale(mark: Mark, mine: Mark, is_running: Callable[[int], bool]) -> bool:
+    """Say whether the copy that left a mark has ended without removing it, as far as can be told here.
+
+    At once when this machine was booted since or the process is gone; else when nobody renews it.
+    """
+    if mine.machine and mark.machine == mine.machine and mark.boot != mine.boot:
+        return True
+    if mark.boot and (mark.boot, mark.space) == (mine.boot, mine.space):
+        return not is_running(mark.pid)
+    return mine.at - mark.at > STALE_S
 
 
 # -- what the store says --------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Read settings, open adapters, serve; nothing else."""
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from penstock.bus.topology import ensure
 from penstock.errors import Invalid, PenstockError, Transient
 from penstock.runtime.service import Context, run
 from penstock.runtime.settings import FILE_NAME, load, refuse_unknown_variables
+from penstock_artifact.audit import Audit
 from penstock_artifact.settings import Settings
 from penstock_artifact.shell import Shell
 from penstock_artifact.store import Store
@@ -52,6 +54,16 @@ async def serve(context: Context[Settings]) -> None:
         verify_max=settings.verify_max,
         crash=context.crash,
     )
+    audit = Audit(
+        context.bus,
+        context.names,
+        context.log,
+        context.clock,
+        instance=context.instance,
+        recent_s=settings.audit_s,
+        trees_max=settings.audit_trees_max,
+        doubt=shell.doubts.add,
+    )
     try:
         try:
             await blobs.size(PROBE_KEY)
@@ -62,13 +74,18 @@ async def serve(context: Context[Settings]) -> None:
             if count:
                 context.log.info("forgot uploads that nobody finished", count=count)
         await ensure(context.bus, context.names, ("artifacts", "events"))
+        await audit.begin()
         service = await context.bus.serve(
             "penstock-artifact", shell.endpoints(), metadata={"store": blobs.address}
         )
         context.ready()
+        keeping = asyncio.ensure_future(audit.keep(shell.doubts.settle_all))
         await context.stopping.wait()
+        keeping.cancel()
         await service.close()
         await shell.close()
+        if not shell.doubts:
+            await audit.end()
     finally:
         with contextlib.suppress(PenstockError):
             await blobs.close()

@@ -12,3 +12,7 @@ class Settings(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds that a failing store is tried again before the caller is told E_STORE."""
     verify_max: int = 4
     """Objects that are read back at the same time."""
+    audit_s: float = 3600
+    """After an unclean end, trees committed so many seconds before it are read through before use."""
+    audit_trees_max: int = 1000
+    """… but no more than the last so many."""

@@ -51,12 +51,11 @@ from penstock.errors import (
 from penstock.ids import derived_id
 from penstock.runtime.crash import Crash, never
 from penstock_artifact import decide
+from penstock_artifact.doubts import ANSWER_S, Doubts
 from penstock_artifact.effects import Announce, Discard, Effect, Record, StoreManifest, Unstage
 from penstock_artifact.state import Tree, Trees
 from penstock_artifact.store import Store
 
-ANSWER_S = 4.0
-"""A commit that is still reading by then says so; the caller asks again and joins it."""
 ATTEMPTS_MAX = 8
 BIG_MANIFEST_BYTES = 64 * 1024
 """Above this, a manifest is checked in a thread."""
@@ -88,6 +87,7 @@ class Shell:
         self.trees = Trees()
         self._reads = asyncio.Semaphore(max(1, verify_max))
         self._commits: dict[str, asyncio.Task[None]] = {}
+        self.doubts = Doubts(store, log, self._committed_tree, self._looked_at)
 
     def endpoints(self) -> dict[str, Callable[[Received], Awaitable[None]]]:
         """Return the handler of each subject."""
@@ -101,7 +101,7 @@ class Shell:
 
     async def close(self) -> None:
         """End what is still being verified; whoever waits asks another copy."""
-        tasks = list(self._commits.values())
+        tasks = [*self._commits.values(), *self.doubts.tasks()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -118,6 +118,7 @@ class Shell:
         """Grant the upload of what the store lacks of a tree."""
         decide.checked_owner(request.owner)
         tree = await self._tree(request.tree)
+        await self.doubts.settled(tree.digest)
         missing = await self.store.missing(decide.behind(tree.objects, request.after))
         page, more = decide.upload_page(missing)
         checksums = request.checksums
@@ -137,6 +138,7 @@ class Shell:
         """Verify a tree, store its manifest, record and announce it."""
         owner = decide.checked_owner(request.owner)
         tree = await self._tree(request.tree)
+        await self.doubts.settled(tree.digest)
         for ref, data in decide.carried(tree, request.carried):
             if await self.store.missing([ref]):
                 await self.store.put(ref.key, data)
@@ -161,9 +163,18 @@ class Shell:
     async def fetch(self, request: FetchRequest) -> FetchAnswer:
         """Grant the reading of a committed tree."""
         digest = decide.checked_digest(request.digest, "fetch.digest")
+        if request.doubts:
+            await self.doubts.take(digest, request.doubts)
+        await self.doubts.settled(digest)
         tree = await self._committed_tree(digest)
         if tree is None:
             raise NotFound("no such tree is stored", where=f"artifact:{digest}")
+        if request.doubts and await self.store.missing(tree.objects):
+            raise NotFound(
+                "the stored bytes were not those that were committed, and are deleted",
+                where=f"artifact:{digest}",
+                hint="run the step that made it again: penstock run rerun",
+            )
         page, more = decide.page_of(decide.readable(tree, request.paths, request.after))
         grants = await asyncio.gather(*(self.store.download_grant(ref.key) for ref in page))
         answer = FetchAnswer(grants=tuple(grants), more=more)
@@ -325,6 +336,7 @@ class Shell:
             return None
 
     async def _is_whole(self, digest: str) -> bool:
+        await self.doubts.settled(digest)
         try:
             tree = await self._committed_tree(digest)
         except Corrupt as error:
@@ -352,13 +364,9 @@ class Shell:
             if ref in missing:
                 return decide.Finding(ref, None, right=False)
             if await self.store.is_checked(ref.key):  # when it came in, by the store itself
-                finding = decide.Finding(ref, ref.size, right=True)
-            else:
-                async with self._reads:
-                    finding = await self._read_back(ref, contents[ref.key])
-            if finding.right:
                 self.store.verified(ref)
-            return finding
+                return decide.Finding(ref, ref.size, right=True)
+            return await self._looked_at(ref, contents[ref.key])
 
         findings = await asyncio.gather(*(look(ref) for ref in {*unverified, *missing}))
         refusal = decide.refused(findings)
@@ -373,6 +381,16 @@ class Shell:
     async def _was_committed(self, tree: Tree) -> bool:
         """Say whether the manifest is stored; its objects were verified before that."""
         return not await self.store.missing([ObjectRef(key=tree_key(tree.digest), size=tree.size)])
+
+    async def _looked_at(self, ref: ObjectRef, contents: list[tuple[str, Place]]) -> decide.Finding:
+        """Read an object back, unless that was done while it waited for its turn."""
+        async with self._reads:
+            if self.store.known.is_verified(ref):
+                return decide.Finding(ref, ref.size, right=True)
+            finding = await self._read_back(ref, contents)
+        if finding.right:
+            self.store.verified(ref)
+        return finding
 
     async def _read_back(self, ref: ObjectRef, contents: list[tuple[str, Place]]) -> decide.Finding:
         try:

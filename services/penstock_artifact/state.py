@@ -11,12 +11,25 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from penstock.contracts.artifacts import Layout, Manifest, ObjectRef
+from penstock.contracts.base import Message
 from penstock.units import Seconds
 
 FRESH_S = 2.0
 OBJECTS_MAX = 200_000
 ENTRIES_MAX = 400_000
 """Entries of remembered manifests, all together."""
+
+
+class Mark(Message):
+    """That a copy serves; it is renewed while it does, and removed by a clean stop."""
+
+    instance: str
+    at: float
+    machine: str = ""
+    boot: str = ""
+    space: str = ""
+    """Its PID namespace: in another one `pid` says nothing."""
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

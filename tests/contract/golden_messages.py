@@ -523,6 +523,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
     ),
     "artifact.commit.answer": artifacts.CommitAnswer(tree=TREE),
     "artifact.fetch": artifacts.FetchRequest(digest=DIGEST, paths=("*.csv",), after="cas/ab/x"),
+    "artifact.fetch.doubts": artifacts.FetchRequest(digest=DIGEST, doubts=("cas/ab/x",)),
     "artifact.fetch.answer": artifacts.FetchAnswer(
         manifest=MANIFEST, manifest_grant=artifacts.Grant(key="tree/ab/x"), more=True
     ),

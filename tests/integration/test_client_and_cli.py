@@ -192,6 +192,12 @@ def test_a_pipeline_file_runs_and_everything_about_it_can_be_asked(shell: Shell)
     assert (shell.folder / "got/sum/total/total.txt").read_text() == f"{expected_total(shell)}\n"
     shell.penstock("run", "download", run, "one", "--step", "sum", "--output", "total")
     assert (shell.folder / "one/total.txt").exists()
+    said = shell.penstock("run", "download", run, "some", "--path", "total.*").stdout
+    assert said.split() == ["some/sum/total/total.txt"]
+    assert (shell.folder / said.strip()).read_text() == f"{expected_total(shell)}\n"
+    refusal = shell.penstock("run", "download", run, "none", "--path", "no/such", code=3)
+    assert "E_NOT_FOUND" in refusal.stderr
+    assert not (shell.folder / "none").exists()
 
     runs = json.loads(shell.penstock("run", "list", "-o", "json").stdout)
     assert run in [item["run"] for item in runs]

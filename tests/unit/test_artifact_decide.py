@@ -12,6 +12,8 @@ from penstock.contracts.artifacts import (
     GRANTS_MAX,
     MANIFEST_BYTES_MAX,
     OWNERS_MAX,
+    PART_BYTES,
+    PARTS_MAX,
     SMALL_BYTES,
     ArtifactRecord,
     Entry,
@@ -20,6 +22,8 @@ from penstock.contracts.artifacts import (
     ObjectRef,
     StageRequest,
     manifest_bytes,
+    part_bytes,
+    part_count,
     tree_digest,
     tree_ref,
 )
@@ -29,7 +33,7 @@ from penstock.units import Seconds
 from penstock_artifact import decide
 from penstock_artifact.decide import Finding
 from penstock_artifact.effects import Announce, Discard, Record, StoreManifest, Unstage
-from penstock_artifact.state import FRESH_S, Objects, Tree, Trees
+from penstock_artifact.state import FRESH_S, Mark, Objects, Tree, Trees
 
 NOW = Seconds(1000.0)
 BIG = SMALL_BYTES
@@ -275,3 +279,44 @@ def test_memory_is_bounded() -> None:
 def test_reading_a_manifest_raises_nothing_but_refusals(data: bytes) -> None:
     with contextlib.suppress(Invalid):
         decide.read_tree(data, digest_of(data))
+
+
+# -- marks ----------------------------------------------------------------------------------------
+MINE = Mark(instance="b", at=1000, machine="m", boot="1", space="pid:[1]", pid=7)
+
+
+@pytest.mark.parametrize(
+    ("mark", "stale"),
+    [
+        (Mark(instance="a", at=990, machine="m", boot="1", space="pid:[1]", pid=5), False),
+        (Mark(instance="a", at=990, machine="m", boot="1", space="pid:[1]", pid=6), True),
+        (Mark(instance="a", at=999, machine="m", boot="0", space="pid:[1]", pid=5), True),
+        (Mark(instance="a", at=990, machine="m", boot="1", space="pid:[2]", pid=6), False),
+        (Mark(instance="a", at=900, machine="m", boot="1", space="pid:[2]", pid=5), True),
+        (Mark(instance="a", at=990, machine="n", boot="2", space="pid:[1]", pid=6), False),
+        (Mark(instance="a", at=900, machine="n", boot="2", space="pid:[1]", pid=5), True),
+        (Mark(instance="a", at=990), False),
+        (Mark(instance="a", at=900), True),
+    ],
+)
+def test_a_mark_is_stale_when_its_copy_cannot_be_alive(mark: Mark, stale: bool) -> None:
+    assert decide.is_stale(mark, MINE, lambda pid: pid == 5) is stale
+
+
+def test_a_mark_of_nowhere_is_judged_by_its_age_alone() -> None:
+    mine = Mark(instance="b", at=1000)
+    assert not decide.is_stale(Mark(instance="a", at=990, boot="1"), mine, lambda _: False)
+    assert not decide.is_stale(Mark(instance="a", at=990), mine, lambda _: False)
+
+
+# -- pages of uploads -----------------------------------------------------------------------------
+def test_a_page_of_uploads_has_no_more_parts_than_fit_into_an_answer() -> None:
+    small = [ObjectRef(key=f"cas/{n:04}", size=1) for n in range(1000)]
+    assert decide.upload_page(small) == (small[:500], True)
+    big = [ObjectRef(key=f"cas/{n}", size=200 * PART_BYTES) for n in range(3)]
+    assert decide.upload_page(big) == (big[:2], True)
+    huge = [ObjectRef(key="cas/huge", size=1 << 40), ObjectRef(key="cas/x", size=1)]
+    assert part_count(1 << 40) <= PARTS_MAX
+    assert part_bytes(1 << 40) <= 5 << 30, "what AWS takes as one part"
+    assert decide.upload_page(huge)[0][0] is huge[0]
+    assert decide.upload_page([]) == ([], False)

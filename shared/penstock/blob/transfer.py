@@ -45,6 +45,10 @@ _EXISTS = (409, 412)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
+class CutShort(BlobUnavailable):
+    """An object ended before its size: a server was cut off, or the object is damaged."""
+
+
 class Transfer:
     """Uploads and downloads. `patience_s`: how long one object may fail before we give up."""
 
@@ -129,9 +133,7 @@ class Transfer:
                     at += len(chunk)
                     left -= len(chunk)
                 if left:
-                    raise BlobUnavailable(
-                        f"{left:,} of {size:,} bytes are missing", where=grant.key
-                    )
+                    raise CutShort(f"{left:,} of {size:,} bytes are missing", where=grant.key)
 
             if len(parts) == 1:
                 fetch(parts[0])

@@ -214,23 +214,29 @@ def wait(*, where: Where, run: str, timeout: float | None, output: str) -> int:
 @click.argument("into", metavar="[DIR]", required=False, type=click.Path(file_okay=False))
 @click.option("--step", default="", help="Only this step's outputs.")
 @click.option("--output", "output_name", default="", help="Only this output.")
+@click.option("--path", "path", default="", help="Only files of outputs whose path matches.")
 @target_options
-def download(*, where: Where, run: str, into: str | None, step: str, output_name: str) -> None:
+def download(
+    *, where: Where, run: str, into: str | None, step: str, output_name: str, path: str
+) -> None:
     """Fetch outputs into DIR (default: a folder named like the run).
 
     \b
     penstock run download RUN                                 RUN/<step>/<output>/…
     penstock run download RUN --step train --output model m   m/…
+    penstock run download RUN --output model --path card.md   reads this file only
     """  # noqa: D301 - click reads this backspace
     from pathlib import Path
 
     async def body(client: AsyncClient) -> list[Path]:
         full = await client.full_id(run, check=True)
-        return await client.download(full, Path(into or full), step=step, output=output_name)
+        return await client.download(
+            full, Path(into or full), step=step, output=output_name, path=path
+        )
 
     written = with_client(where, body)
-    for path in written:
-        click.echo(str(path))
+    for each in written:
+        click.echo(str(each))
     if not written:
         note("the run has no outputs")
 

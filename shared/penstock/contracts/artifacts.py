@@ -164,6 +164,8 @@ class FetchRequest(Message):
     paths: tuple[str, ...] = ()
     """Glob patterns (fnmatch) that narrow the grants; empty: everything."""
     after: str = ""
+    doubts: tuple[str, ...] = ()
+    """Keys of objects whose bytes were wrong when they were read: they are looked at, and go if so."""
 
 
 class FetchAnswer(Message):

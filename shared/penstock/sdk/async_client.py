@@ -5,6 +5,7 @@ sequence and survives reconnects.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
@@ -486,11 +487,12 @@ class AsyncClient:
     # -- files --------------------------------------------------------------------------------------
 
     async def download(
-        self, run: str, folder: Path, *, step: str = "", output: str = ""
+        self, run: str, folder: Path, *, step: str = "", output: str = "", path: str = ""
     ) -> list[Path]:
         """Fetch outputs below `folder` and return the folders written.
 
         All of the run: `folder/<step>/<output>`; one step: `folder/<output>`; one output: `folder`.
+        `path` (fnmatch) narrows it to some files; nothing else is read then, and they are returned.
 
         Raises:
             NotFound: E_NOT_FOUND, no such step or output.
@@ -512,6 +514,19 @@ class AsyncClient:
         if output and not wanted:
             known = [name for s in steps for name in s.outputs]
             raise not_found("output", output, view.run, known)
+        if path:
+            files: list[Path] = []
+            for digest, into in wanted:
+                with contextlib.suppress(NotFound):
+                    found = await self.trees.fetch_files(digest, into, path)
+                    files += [into / name for name in found]
+            if not files:
+                raise NotFound(
+                    f"no file {path!r} in {len(wanted)} outputs",
+                    where=view.run,
+                    hint="say a path inside the output, such as metrics.json or 'plots/*'",
+                )
+            return files
         for digest, into in wanted:
             await self.trees.fetch(digest, into)
         return [into for _, into in wanted]

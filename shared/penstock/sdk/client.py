@@ -226,11 +226,11 @@ class Client:
         )
 
     def download(
-        self, run: str, folder: str | Path, *, step: str = "", output: str = ""
+        self, run: str, folder: str | Path, *, step: str = "", output: str = "", path: str = ""
     ) -> list[Path]:
-        """Fetch outputs below `folder`; return the folders written."""
+        """Fetch outputs below `folder`; return the folders written, or the files that match `path`."""
         return self.background.call(
-            self.asynchronous.download(run, Path(folder), step=step, output=output)
+            self.asynchronous.download(run, Path(folder), step=step, output=output, path=path)
         )
 
     def _run(self, run: str, notes: tuple[str, ...] = ()) -> "Run":

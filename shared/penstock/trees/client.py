@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from penstock.blob.transfer import Transfer
+from penstock.blob.transfer import CutShort, Transfer
 from penstock.bus import Bus
 from penstock.contracts.artifacts import (
     CARRIED_BYTES_MAX,
@@ -28,6 +28,7 @@ from penstock.contracts.artifacts import (
     SMALL_BYTES,
     CommitAnswer,
     CommitRequest,
+    Entry,
     ExistAnswer,
     ExistRequest,
     FetchAnswer,
@@ -55,6 +56,7 @@ from penstock.ids import digest_of, is_digest
 from penstock.trees.asking import ArtifactService
 from penstock.trees.cache import BYTES_MAX, Cache
 from penstock.trees.hashing import Purpose, Scan
+from penstock.trees.materialise import Folder
 from penstock.trees.scan import scanned, scanned_bytes, scanned_file
 from penstock.trees.sources import Content, Sources, check_contents, contents_of, small_bytes
 from penstock.trees.writing import Writing
@@ -64,6 +66,8 @@ CLIENT_PATIENCE_S = 10.0
 THREADS_MAX = 8
 ROUNDS_MAX = 5
 """Times that a tree is offered again because objects were missing or damaged at the commit."""
+RANGES_MAX = 64
+"""Small files fetched by a range each; of more, the whole packs."""
 _UPLOAD_AGAIN = frozenset({"E_INCOMPLETE", "E_DIGEST", "E_GRANT", "E_CHANGED"})
 """E_CHANGED: what was to be read is gone; another process may have trimmed the cache."""
 
@@ -270,6 +274,39 @@ class TreeClient:
         entry = next((e for e in manifest.entries if e.path == path and e.digest), None)
         if entry is None:
             raise NotFound(f"no file {path!r} in the tree", where=f"artifact:{digest[:12]}")
+        return await self._bytes_of(digest, manifest, entry)
+
+    async def fetch_files(self, digest: str, into: Path, pattern: str) -> list[str]:
+        """Write the files whose paths match below `into`, reading nothing else; return the paths.
+
+        Raises:
+            NotFound: no such tree, or no such file in it.
+            Others as `fetch`.
+        """
+        manifest = await self.manifest(digest)
+        found = [e for e in manifest.entries if e.digest and fnmatchcase(e.path, pattern)]
+        if not found:
+            raise NotFound(f"no file {pattern!r} in the tree", where=f"artifact:{digest[:12]}")
+        small = [entry for entry in found if entry.size < SMALL_BYTES]
+        if len(small) > RANGES_MAX:
+            await self.fetch(digest, into, paths=(pattern,))
+            return [entry.path for entry in found]
+        for entry in found:
+            if entry.size >= SMALL_BYTES:
+                await self.fetch(digest, into, paths=(glob.escape(entry.path),))
+
+        def write(entry: Entry, data: bytes) -> None:
+            with Folder(into) as folder:
+                folder.write(entry, [data])
+
+        for entry in small:
+            data = await self._bytes_of(digest, manifest, entry)
+            await self._in_thread(write, entry, data)
+        return [entry.path for entry in found]
+
+    async def _bytes_of(self, digest: str, manifest: Manifest, entry: Entry) -> bytes:
+        """Return one file's bytes: from the cache, or as a range of the object it lies in."""
+        path = entry.path
         if not entry.size:
             return b""
         place = layout_of(manifest, digest).places[entry.digest]
@@ -279,9 +316,12 @@ class TreeClient:
             if data is not None and digest_of(data) == entry.digest:
                 return data
         async for page in self.service.grants(digest, (glob.escape(path),), {place.key}):
-            data = await self._in_thread(self._range, page[0], place)
-            if digest_of(data) == entry.digest:
-                return data
+            for again in (True, False):
+                data = await self._in_thread(self._range, page[0], place)
+                if digest_of(data) == entry.digest:
+                    return data
+                if again:
+                    await self._doubt(digest, place.key)
         raise Corrupt(f"{path!r} has other bytes than its digest says", code="E_DIGEST")
 
     async def exist(self, digests: Iterable[str]) -> set[str]:
@@ -392,11 +432,17 @@ class TreeClient:
             ref = missing[grant.key]
             name = str(cache.root / grant.key)
             lock = self._locks.setdefault(name, asyncio.Lock())
+
+            def bring() -> None:
+                self._download(grant, ref, contents[ref.key], cache)
+
             async with lock:
                 if cache.path(ref.key, ref.size) is None:
-                    await self._in_thread(
-                        lambda: self._download(grant, ref, contents[ref.key], cache)
-                    )
+                    try:
+                        await self._in_thread(bring)
+                    except (Corrupt, CutShort):
+                        await self._doubt(digest, ref.key)
+                        await self._in_thread(bring)
             if not lock.locked():
                 self._locks.pop(name, None)
 
@@ -408,6 +454,15 @@ class TreeClient:
             except Transient as error:  # a grant has expired while others were used
                 if error.code != "E_GRANT" or left == 1:
                     raise
+
+    async def _doubt(self, digest: str, key: str) -> None:
+        """Tell that an object's bytes came wrong.
+
+        Raises:
+            NotFound: they are wrong in the store as well, and deleted now.
+        """
+        request = FetchRequest(digest=digest, paths=(NOTHING,), doubts=(key,))
+        await self.service.ask("fetch", request, FetchAnswer)
 
     def _range(self, grant: Grant, place: Place) -> bytes:
         return self._transfer.download(grant, offset=place.offset, size=place.size)
