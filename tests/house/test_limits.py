@@ -53,7 +53,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("slots of an executor", "penstock_executor.settings:SLOTS_MAX", "E_CONFIG"),
     ("schedules of a workspace", "penstock_trigger.commands:SCHEDULES_MAX", "E_LIMIT"),
     ("a schedule, bytes", "penstock_trigger.rules:SCHEDULE_BYTES_MAX", "E_TOO_LARGE"),
-    ("missed ticks that are caught up", "penstock_trigger.rules:CATCH_UP_MAX", "E_RANGE"),
+    ("missed ticks that are caught up", "penstock_trigger.rules:CATCH_UP_MAX", "E_SCHEDULE"),
     ("runs in one answer", "penstock_scheduler.queries:PAGE_RUNS_MAX", "E_LIMIT"),
     ("dead letters in one answer", "penstock.contracts.dead_letters:LISTED_MAX", "E_LIMIT"),
 )  # fmt: skip
