@@ -202,8 +202,7 @@ async def test_a_dead_launcher_ends_the_executor_and_the_attempt_runs_elsewhere(
         environment_variables={"MARK": mark},
     )
     await until(flag.exists)
-    (launcher,) = children(fleet.members[first].process.pid)
-    os.kill(launcher, signal.SIGKILL)
+    os.kill(launcher_of(fleet.members[first].process.pid), signal.SIGKILL)
     await until(lambda: not fleet.alive(first))
     await until(lambda: not marked_processes(mark), timeout_s=5)
     second = start(fleet, "auto")
@@ -320,6 +319,16 @@ async def test_a_full_disk_is_waited_for_and_a_step_that_fills_it_hurts_only_its
     finally:
         umount = ["umount", "-l", str(disk)]
         await asyncio.to_thread(lambda: subprocess.run(umount, check=True))
+
+
+def launcher_of(executor: int) -> int:
+    """Return the id of an executor's launcher; beside it stand the fork servers."""
+    (launcher,) = [
+        pid
+        for pid in children(executor)
+        if b"launcher.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    return launcher
 
 
 def children(parent: int) -> list[int]:
