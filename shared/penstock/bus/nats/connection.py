@@ -193,7 +193,7 @@ class Connection:
         if not self.connected.is_set():
             raise BusUnavailable("not connected", where=self.address)
         try:
-            await self.client.flush(timeout_s)  # type: ignore[arg-type]
+            await _round_trip(self.client, timeout_s)
         except (library.Error, OSError) as error:
             raise BusUnavailable("no answer to a ping", where=self.address) from error
 
@@ -255,7 +255,7 @@ class Connection:
             for listener in listeners:
                 self.listeners.add(listener)
                 await listener.attach(client)
-            await client.flush(int(CONNECT_WAIT_S))
+            await _round_trip(client, CONNECT_WAIT_S)
         except library.BadSubjectError as error:
             raise Invalid(f"malformed subject: {error}") from error
         except (library.Error, OSError) as error:
@@ -354,3 +354,13 @@ class Connection:
         verb = "publish to" if kind == "publish" else "subscribe to"
         self.denied[kind, subject] = not_allowed(subject, verb)
         log.warning("denied: may not %s %s", verb, subject)
+
+
+async def _round_trip(client: Client, timeout_s: float) -> None:
+    """Return when the server has read everything written so far, and what it says to that is here.
+
+    Twice, since the library writes a PING at once but gathers what goes before it: the first PING
+    may overtake a SUB, and the subscription was then not active yet; the second one cannot.
+    """
+    for _ in range(2):
+        await client.flush(timeout_s)  # type: ignore[arg-type]
