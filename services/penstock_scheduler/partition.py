@@ -29,30 +29,14 @@ from penstock.contracts.work import AttemptStarted
 from penstock.errors import Corrupt, Transient
 from penstock_scheduler.decide import Input, LookedUp, Resumed, Turn, handle
 from penstock_scheduler.decide.progress import offer
-from penstock_scheduler.effects import (
-    RECORDS,
-    Effect,
-    Emit,
-    PutLatest,
-    PutReuse,
-    PutSummary,
-    dispatches,
-    effects_of,
-    owed,
-)
+from penstock_scheduler.effects import Effect, dispatches, owed
 from penstock_scheduler.lookups import LookUps
 from penstock_scheduler.performer import Pending, Performer
-from penstock_scheduler.projection import last_told
 from penstock_scheduler.runlog import Deposed, RunLog
-from penstock_scheduler.state import RUN_ENDED, Partition, anchor, evolve, forget, needed_from
+from penstock_scheduler.state import RUN_ENDED, Partition, anchor, forget, needed_from
+from penstock_scheduler.takeover import replayed
 from penstock_scheduler.tools import Tools
-from penstock_scheduler.transitions import (
-    Commit,
-    PlanRecorded,
-    RunEnd,
-    Transition,
-    run_of,
-)
+from penstock_scheduler.transitions import Commit, RunEnd, Transition
 
 INPUTS_MAX = 1_000
 """Messages that one commit may answer."""
@@ -90,6 +74,9 @@ class Term:
         self.looks = LookUps(tools.bus, tools.names, tools.log, self.put, tools.crash)
         self.performer = Performer(tools, self.looks, self.put)
         self._unsettled: set[asyncio.Task[None]] = set()
+        self._owing: dict[asyncio.Task[None], int] = {}
+        """Effects under way or failed: the last sequence of the log before their commit."""
+        self._before = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._due: Consumption | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -278,7 +265,9 @@ class Term:
             inputs=inputs,
             transitions=tuple(turn.transitions),
             live=len(self.state.runs),
+            settled=min(self._owing.values(), default=self.log.last_sequence),
         )
+        self._before = self.log.last_sequence
         self.tools.crash("scheduler.before-append")
         anchor(self.state, await self.log.write(commit))
         self.tools.crash("scheduler.after-append")
@@ -286,43 +275,22 @@ class Term:
 
     async def _replayed(self) -> list[Effect]:
         """Make the state from the log; return what may have been lost."""
-        tools, names = self.tools, self.tools.names
-        commits = await self.log.read()
-        planned = dict.fromkeys(
-            run_of(transition)
-            for _, commit in commits
-            for transition in commit.transitions
-            if isinstance(transition, PlanRecorded)
-        )
-        told = await last_told(tools.bus, names, list(planned))
-        self.performer.events.go_on(told)
-        records: list[Effect] = []
-        for sequence, commit in commits:
-            for transition in commit.transitions:
-                evolve(self.state, transition, commit.at)
-                records.extend(
-                    effect
-                    for effect in effects_of(self.state, transition, commit.at)
-                    if isinstance(effect, RECORDS)
-                    and not (
-                        isinstance(effect, Emit) and effect.event.seq <= told[effect.event.run].seq
-                    )
-                )
-            anchor(self.state, sequence)
-            await asyncio.sleep(0)  # a long log must not cost the other partitions their pins
-        self.uncompacted = bool(commits)
-        if commits:
-            tools.log.info(
-                "took over",
-                partition=self.number,
-                commits=len(commits),
-                runs=len(self.state.runs),
-                transitions=sum(len(commit.transitions) for _, commit in commits),
-            )
-        results = [record for record in records if isinstance(record, PutReuse | PutLatest)]
-        if results:
-            self._spawn(self.performer.put_back(results))
-        return [*_newest(records), *owed(self.state)]
+        replay = await replayed(self.tools, self.log, self.state, self.performer.events.go_on)
+        self.uncompacted = replay.commits > 0
+        self._before = replay.settled
+        if results := replay.results():
+            self._owe(self._spawn(self.performer.put_back(results)))
+        return [*replay.events, *replay.lines(), *owed(self.state)]
+
+    def _owe(self, task: "asyncio.Task[None]") -> None:
+        """Note that nothing is settled behind the last commit but one, until a task has ended well."""
+        self._owing[task] = self._before
+
+        def paid(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and task.exception() is None:
+                del self._owing[task]
+
+        task.add_done_callback(paid)
 
     def _ended_runs(self) -> Iterable[str]:
         return [name for name, run in self.state.runs.items() if run.status in RUN_ENDED]
@@ -334,6 +302,7 @@ class Term:
         if pending or batch or ended:
             task = asyncio.create_task(self._settle(pending, batch, ended))
             self._unsettled.add(task)
+            self._owe(task)
             task.add_done_callback(self._settled)
 
     async def _settle(self, pending: list[Pending], batch: list[Held], ended: list[str]) -> None:
@@ -377,10 +346,11 @@ class Term:
                 self.uncompacted = True
                 self.tools.log.warning("the log is not compacted", error=str(error))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
         task.add_done_callback(self._watch)
         self._tasks.append(task)
+        return task
 
     def _watch(self, task: "asyncio.Task[None]") -> None:
         """A term whose parts fail is over: the next one replays."""
@@ -399,9 +369,3 @@ class Term:
 
 def _ended(transitions: list[Transition]) -> list[str]:
     return [transition.run for transition in transitions if isinstance(transition, RunEnd)]
-
-
-def _newest(records: list[Effect]) -> list[Effect]:
-    """Return the events, and of each run's lines the last one."""
-    lines = {e.summary.run: e for e in records if isinstance(e, PutSummary)}
-    return [*(e for e in records if isinstance(e, Emit)), *lines.values()]

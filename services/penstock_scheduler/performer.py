@@ -215,24 +215,34 @@ class Performer:
 
     async def put_back(self, effects: list[PutReuse | PutLatest]) -> None:
         """Offer results again that a dead owner may not have offered; newer ones stay."""
-        tools = self.tools
-        reuse = {e.fingerprint: e.entry for e in effects if isinstance(e, PutReuse)}
-        present = await tools.patiently(lambda: self.reuse.get_many(list(reuse)))
-        for (key, entry), found in zip(reuse.items(), present, strict=True):
-            if found is None or found.value.ended_at < entry.ended_at:
-                await self._put_if(self.reuse.subject(key), encoded(entry), found)
-        latest = {e.key: e.entry for e in effects if isinstance(e, PutLatest)}
-        before = await tools.patiently(lambda: self.latest.get_many(list(latest)))
-        for (name, line), kept in zip(latest.items(), before, strict=True):
-            if kept is None or kept.value.at < line.at:
-                await self._put_if(self.latest.subject(name), encoded(line), kept)
+        await self.tools.patiently(lambda: self._put_back(effects))
 
-    async def _put_if(self, subject: str, data: bytes, found: Value[Any] | None) -> None:
-        """Put unless somebody else does meanwhile: they know better."""
+    async def _put_back(self, effects: list[PutReuse | PutLatest]) -> None:
+        reuse = {e.fingerprint: e.entry for e in effects if isinstance(e, PutReuse)}
+        latest = {e.key: e.entry for e in effects if isinstance(e, PutLatest)}
+        present = await self.reuse.get_many(list(reuse))
+        before = await self.latest.get_many(list(latest))
+        sent = [
+            await self._put_if(self.reuse.subject(key), encoded(entry), found)
+            for (key, entry), found in zip(reuse.items(), present, strict=True)
+            if found is None or found.value.ended_at < entry.ended_at
+        ]
+        sent += [
+            await self._put_if(self.latest.subject(name), encoded(line), kept)
+            for (name, line), kept in zip(latest.items(), before, strict=True)
+            if kept is None or kept.value.at < line.at
+        ]
+        for result in await asyncio.gather(*sent, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, Conflict | Invalid):
+                raise result  # a conflict: somebody else put something meanwhile, they know better
+
+    async def _put_if(
+        self, subject: str, data: bytes, found: Value[Any] | None
+    ) -> "asyncio.Future[Appended]":
+        """Put unless somebody else does meanwhile."""
         if found is None:  # never there, or deleted: a marker would need its own sequence
-            await self.tools.bus.append_soon(subject, data)
-            return
-        await self.tools.bus.append_soon(subject, data, expect=Expect(found.revision))
+            return await self.tools.bus.append_soon(subject, data)
+        return await self.tools.bus.append_soon(subject, data, expect=Expect(found.revision))
 
     def _refused(self, effect: Effect, error: Invalid) -> None:
         """A work item above the bus's limit can never be queued: the attempt has failed."""

@@ -7,7 +7,8 @@ message is no longer the last one, so the server refuses whatever an older owner
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
@@ -18,6 +19,8 @@ from penstock_scheduler.transitions import Commit, commit_of, messages_of
 
 LIVE = "Penstock-Live"
 """Header of every commit: how many runs still need an owner."""
+CHUNK_BYTES = 1 << 20
+"""So much of the log is decoded at a time."""
 
 
 class Deposed(Exception):
@@ -39,8 +42,8 @@ class RunLog:
         self.last_sequence = 0
         self.last_live = 0
 
-    async def read(self) -> list[tuple[int, Commit]]:
-        """Return everything that is in the log, with its sequences.
+    async def read(self) -> AsyncGenerator[list[tuple[int, Commit]], None]:
+        """Iterate over everything that is in the log, with its sequences, while it arrives.
 
         What lacks our header no scheduler wrote, of whatever version; it is passed over, loudly. A
         commit whose answer got lost, and that was sent again after the window in which the server
@@ -48,10 +51,34 @@ class RunLog:
 
         Raises:
             Corrupt: a newer version wrote it.
+            BusUnavailable: the end of the log was not reached.
         """
-        messages: list[Stored] = []
-        await self.tools.bus.replay(self.stream, [self.subject], messages.append)
-        foreign = [stored.sequence for stored in messages if LIVE not in stored.headers]
+        arrived: deque[Stored] = deque()
+        more = asyncio.Event()
+
+        def take(stored: Stored) -> None:
+            arrived.append(stored)
+            more.set()
+
+        replay = self.tools.bus.replay(self.stream, [self.subject], take)
+        reading = asyncio.ensure_future(replay)
+        reading.add_done_callback(lambda _: more.set())
+        seen: set[str] = set()
+        foreign: list[int] = []
+        try:
+            while True:
+                complete = reading.done()
+                if arrived:
+                    yield self._taken(arrived, seen, foreign)
+                elif complete:
+                    break
+                else:
+                    more.clear()
+                    await more.wait()
+            reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         if foreign:
             self.tools.log.error(
                 "passed over in the run log: no scheduler wrote it",
@@ -59,17 +86,27 @@ class RunLog:
                 messages=len(foreign),
                 first=foreign[0],
             )
-        seen: set[str] = set()
+
+    def _taken(
+        self, arrived: deque[Stored], seen: set[str], foreign: list[int]
+    ) -> list[tuple[int, Commit]]:
+        """Decode some of what has arrived."""
         commits: list[tuple[int, Commit]] = []
-        for stored in messages:
+        size = 0
+        while arrived and size < CHUNK_BYTES:
+            stored = arrived.popleft()
+            size += len(stored.data)
             message_id = stored.headers.get(MESSAGE_ID, "")
-            if LIVE not in stored.headers or message_id in seen:
+            if LIVE not in stored.headers:
+                foreign.append(stored.sequence)
+                continue
+            if message_id in seen:
                 continue
             if message_id:
                 seen.add(message_id)
-            commits.append((stored.sequence, commit_of(stored.data)))
-        if commits:
-            self.last_sequence, self.last_live = commits[-1][0], commits[-1][1].live
+            commit = commit_of(stored.data)
+            commits.append((stored.sequence, commit))
+            self.last_sequence, self.last_live = stored.sequence, commit.live
         return commits
 
     async def write(self, commit: Commit) -> int:

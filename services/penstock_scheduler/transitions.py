@@ -264,6 +264,8 @@ class Commit(Message, tag="commit.v1"):
     transitions: tuple[Transition, ...] = ()
     live: int = 0
     """Runs that the partition still has to care for after this commit."""
+    settled: int = 0
+    """Results in commits up to this sequence of the log are in the tables: nobody need put them again."""
 
 
 _commit: msgspec.json.Decoder[Commit] = msgspec.json.Decoder(Commit)

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
-from penstock.bus import Appended, Delivery, Received, Stored
+from penstock.bus import Appended, Delivery, Outgoing, Received, Stored
+from penstock.bus.lanes import Lane
 from penstock.errors import BusUnavailable
 
 
@@ -67,6 +68,29 @@ class FaultCases:
         await bus.replay(rig.names.stream("s"), [], lambda stored: found.append(int(stored.data)))
         assert found == list(range(3000))
         assert [a.sequence for a in every.result()] == list(range(1, 3001))
+
+    @pytest.mark.parametrize("turns", [1, 30, 300, 1_000])
+    async def test_what_goes_together_is_stored_once_and_in_order_over_a_kill(
+        self, rig: Rig, turns: int
+    ) -> None:
+        """A kill before, amid and behind a batch: none of it is lost, none of it is there twice."""
+        bus = await rig.connect()
+        await bus.ensure_stream(plain(rig.names, allow_together=True))
+        lane = Lane(bus)
+        working = asyncio.create_task(lane.work())
+        subject = f"{rig.names.workspace}.s.a"
+        futures = [lane.put(Outgoing(subject, b"%d" % n, message_id=str(n))) for n in range(4000)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await rig.kill()
+        await rig.start()
+        every = asyncio.gather(*futures)
+        await rig.wait(every, 30)
+        working.cancel()
+        found: list[int] = []
+        await bus.replay(rig.names.stream("s"), [], lambda stored: found.append(int(stored.data)))
+        assert found == list(range(4000))
+        assert [a.sequence for a in every.result()] == list(range(1, 4001))
 
     async def test_appends_without_an_id_resolve_over_a_kill(self, rig: Rig) -> None:
         bus = await rig.connect()

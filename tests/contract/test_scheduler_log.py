@@ -97,7 +97,14 @@ def test_facts_have_the_bytes_they_always_had() -> None:
     lines = [msgspec.json.encode(fact) for fact in FACTS]
     found = kept("facts.jsonl", [*lines, msgspec.json.encode(COMMIT)])
     assert found[:-1] == lines
-    assert t.commit_of(found[-1]) == COMMIT
+    assert (
+        t.commit_of(found[-1]) == COMMIT
+    )  # it says nothing about `settled`: it was not known then
+
+
+def test_a_commit_says_what_is_settled() -> None:
+    data = msgspec.json.encode(t.Commit(at=1.5, live=1, settled=41))
+    assert data == b'{"type":"commit.v1","at":1.5,"live":1,"settled":41}'
 
 
 def test_a_fact_of_a_newer_version_is_refused_and_never_guessed() -> None:

@@ -35,6 +35,7 @@ LANDED = (
     "pause",
     "pin_astray",
     "poison",
+    "put back",
     "redelivered",
     "refused a commit",
     "refused a commit of a tree: E_DIGEST",

@@ -63,5 +63,5 @@ async def test_a_commit_that_was_sent_again_after_the_window_is_read_once() -> N
     await bus.replay(names.stream("runs"), [names.runlog(0)], stored.append)
     assert len({message.headers[MESSAGE_ID] for message in stored}) == 1
     assert len(stored) == 2
-    assert await RunLog(tools, 0, fence).read() == [(first, commit)]
+    assert [c async for c in RunLog(tools, 0, fence).read()] == [[(first, commit)]]
     await bus.close()

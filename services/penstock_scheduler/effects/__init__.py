@@ -11,12 +11,10 @@ newer-wins puts).
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from penstock.contracts.fingerprints import parts_of
 from penstock.contracts.inbox import FlightLanded, FollowFlight
-from penstock.contracts.queries import LatestEntry, ReuseEntry
-from penstock_scheduler.effects.expecting import expected_s, learned, overdue_timer
+from penstock_scheduler.effects.expecting import expected_s, overdue_timer
+from penstock_scheduler.effects.kept import kept
 from penstock_scheduler.effects.orders import (
-    RECORDS,
     AskFlight,
     CancelTimers,
     Dispatch,
@@ -33,7 +31,7 @@ from penstock_scheduler.effects.orders import (
     TimerKind,
     Withdraw,
 )
-from penstock_scheduler.effects.results import digests_of, latest_key, work_item
+from penstock_scheduler.effects.results import latest_key, work_item
 from penstock_scheduler.effects.timing import (
     STOP_AGAIN_S,
     deadline_at,
@@ -76,7 +74,6 @@ from penstock_scheduler.transitions import (
 )
 
 __all__ = [
-    "RECORDS",
     "STOP_AGAIN_S",
     "AskFlight",
     "CancelTimers",
@@ -249,8 +246,7 @@ def _step_effects(run: Run, transition: Transition, at: float) -> list[Effect]:
                 logs=transition.logs,
                 metrics=transition.metrics,
             )
-            kept = _kept_for_comparison(run, step, at)
-            return [event, *kept, *landed(run, step)]
+            return [event, *kept(run, transition, at), *landed(run, step)]
         case StepSucceeded(step=step):
             event = told(
                 run,
@@ -261,8 +257,7 @@ def _step_effects(run: Run, transition: Transition, at: float) -> list[Effect]:
                 fingerprint=run.steps[step].fingerprint,
                 outputs=transition.outputs,
             )
-            kept = _kept_for_comparison(run, step, at, transition.seconds)
-            return [event, *_kept_for_equals(run, transition, at), *kept, *landed(run, step)]
+            return [event, *kept(run, transition, at), *landed(run, step)]
         case StepRetrying(step=step, attempt=attempt):
             event = told(
                 run,
@@ -337,41 +332,6 @@ def _given_up(run: Run, step: int) -> list[Effect]:
         [ReleaseFlight(state.fingerprint, run.head.run, run.names[step])] if state.holds else []
     )
     return [*released, *landed(run, step)]
-
-
-def _kept_for_equals(run: Run, done: StepSucceeded, at: float) -> list[Effect]:
-    fingerprint = run.steps[done.step].fingerprint
-    if not fingerprint:
-        return []
-    entry = ReuseEntry(
-        run=run.head.run,
-        step=run.names[done.step],
-        outputs=done.outputs,
-        metrics=done.metrics,
-        logs=done.logs,
-        seconds=done.seconds,
-        ended_at=at,
-    )
-    return [PutReuse(fingerprint, entry)]
-
-
-def _kept_for_comparison(run: Run, step: int, at: float, seconds: float = 0) -> list[Effect]:
-    state = run.steps[step]
-    fingerprint = state.fingerprint
-    if not fingerprint:
-        return []
-    plan = run.plan(step)
-    parts = parts_of(plan, digests_of(run, plan))
-    typical_s, samples = learned(state.typical_s, state.samples, seconds)
-    entry = LatestEntry(
-        run=run.head.run,
-        fingerprint=fingerprint,
-        parts=parts,
-        at=at,
-        typical_s=typical_s,
-        samples=samples,
-    )
-    return [PutLatest(latest_key(run, step), entry)]
 
 
 def _look_up(run: Run, step: int) -> LookUp:

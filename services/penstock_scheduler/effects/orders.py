@@ -142,6 +142,3 @@ Effect = (
     | AskFlight
     | TellFlight
 )
-
-RECORDS = (Emit, PutSummary, PutReuse, PutLatest)
-"""Effects that only a fact can give back, not the state: a replay asks for them again."""

@@ -8,7 +8,7 @@ I11 a log is what was written, or says what is missing
 and: work is delivered twice only for a reason; what is said to be whole is whole
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from penstock_artifact.decide import read_tree
 from penstock_artifact.state import Tree
 from penstock_planner.decide.plan import Plan
 from penstock_scheduler import state, transitions
+from penstock_scheduler.effects import PutLatest, PutReuse
+from penstock_scheduler.effects.kept import kept
 from penstock_scheduler.state import ENDED, RUN_ENDED, WELL, Partition, Run, RunStatus
 from penstock_scheduler.transitions import (
     AttemptBegan,
@@ -72,20 +74,48 @@ class Auditor:
     excused_runs: set[str] = field(default_factory=set)
     """Runs that a misfortune, a cancel or a deadline made end otherwise than the model says."""
     last_due: float = 0
+    unsettled: dict[int, deque[tuple[int, list[PutReuse | PutLatest]]]] = field(
+        default_factory=dict
+    )
+    """Results of each partition's log that no commit has called settled yet."""
 
     # -- the log ---------------------------------------------------------------------------------
-    def committed(self, number: int, message_id: str, data: bytes) -> None:
+    def committed(self, number: int, message_id: str, data: bytes, sequence: int) -> None:
         """Take in a message of the log; copies are passed over by whoever reads it."""
         if message_id in self.seen:
             return
         self.seen.add(message_id)
         shadow = self.shadow.setdefault(number, Partition(number))
         commit = transitions.commit_of(data)
+        self._settled(number, commit.settled)
         for transition in commit.transitions:
             self._check(shadow, transition)
             state.evolve(shadow, transition, commit.at)
+            self._owe(number, sequence, shadow, transition, commit.at)
             if self.world.trace is not None:
                 self.world.note(f"log {number}", _shown(shadow, transition))
+
+    def _owe(
+        self, number: int, sequence: int, shadow: Partition, fact: transitions.Transition, at: float
+    ) -> None:
+        if isinstance(fact, transitions.StepReused | transitions.StepSucceeded):
+            run = shadow.runs[fact.run]
+            if run.status is not RunStatus.ARRIVING:
+                self.unsettled.setdefault(number, deque()).append((sequence, kept(run, fact, at)))
+
+    def _settled(self, number: int, up_to: int) -> None:
+        """Take in that results are said to be in the tables: they are, or newer ones were put later."""
+        waiting = self.unsettled.setdefault(number, deque())
+        while waiting and waiting[0][0] <= up_to:
+            sequence, results = waiting.popleft()
+            for result in results:
+                if isinstance(result, PutReuse):
+                    table, key, at = "reuse", result.fingerprint, result.entry.ended_at
+                else:
+                    table, key, at = "latest", result.key, result.entry.at
+                put, value = self.world.server.value(table, key)
+                now = 0 if value is None else value.ended_at if table == "reuse" else value.at
+                promise(put > sequence or now >= at, "I14 called settled before it was put", key)
 
     def compacted(self, number: int, data: bytes) -> None:
         """Take in that the log has dropped a message: no run that goes on may need it."""

@@ -141,6 +141,7 @@ OTHERS = (
         "what was given up as lost stays on its queue",
         faults={"crash": 0.06},
     ),
+    Mutant("settles_too_early", "a commit calls results settled that are decided and not yet put"),
     Mutant(
         "cut_in_a_plan",
         "a run whose plan's beginning was compacted away is replayed nevertheless",
@@ -172,10 +173,11 @@ def _everywhere(name: str, old: str, new: str) -> contextlib.AbstractContextMana
     from tests.simulation.world import auditor, invariants, term
 
     from penstock_scheduler.decide import turn
+    from penstock_scheduler.effects import replay
 
     mutated = altered(scheduler_state, name, old, new)
     stack = contextlib.ExitStack()
-    for module in (scheduler_state, turn, auditor, invariants, term):
+    for module in (scheduler_state, turn, replay, auditor, invariants, term):
         if hasattr(module, name):
             stack.enter_context(replaced(module, name, mutated))
     return stack  # type: ignore[return-value]

@@ -49,6 +49,8 @@ class Job:
     effects: list[Effect]
     batch: "list[Held]"
     ended: list[str]
+    mark: object
+    """What the term owes until everything is done."""
 
 
 @dataclass
@@ -72,6 +74,10 @@ class Performer:
         self.world = self.term.world
         self.server = self.world.server
 
+    def take(self, effects: list[Effect], batch: "list[Held]", ended: list[str]) -> None:
+        """Take over the effects of a decision."""
+        self.jobs.append(Job(effects, batch, ended, self.term.owe()))
+
     def work(self) -> Work[None]:
         """Perform jobs in order; settle each beside the next."""
         wait = Wait(lambda: self.jobs)
@@ -94,6 +100,7 @@ class Performer:
             yield from self._do(effect)
         if self.listed < listed:
             yield Wait(lambda: self.listed >= listed)
+        del self.term.owing[job.mark]
         yield from self.acknowledge(job.batch)
         if job.ended:
             if self.told < told:

@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+import msgspec
 from tests.simulation.world import fate, faults, twists, wishes
 from tests.simulation.world.artifact import Artifact
 from tests.simulation.world.auditor import Auditor, Violation
@@ -320,9 +321,10 @@ class World:
         for number, data in enumerate(messages):
             name = f"before.{partition}.{number}"
             self.server.own.setdefault(partition, 0)
-            live = commit_of(data).live
-            self.server.commit(partition, self.server.own[partition], data, live, name)
-            self.audit.committed(partition, name, data)
+            commit = msgspec.structs.replace(commit_of(data), settled=0)  # our tables are empty
+            plain, fence = msgspec.json.encode(commit), self.server.own[partition]
+            sequence = self.server.commit(partition, fence, plain, commit.live, name)
+            self.audit.committed(partition, name, plain, sequence)
 
     def has_ended(self, run: str) -> bool:
         """Say whether a run's end is told."""

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from tests.simulation.world.clockwork import Task, Wait, Work, call
-from tests.simulation.world.performing import Job, Performer
+from tests.simulation.world.performing import Performer
 from tests.simulation.world.server import Entry, Queue
 
 from penstock.contracts.codec import inbound
@@ -22,7 +23,8 @@ from penstock.contracts.queries import RUN_STATES_FINAL, RunSummary
 from penstock.errors import Conflict, Corrupt
 from penstock_scheduler import decide, effects, state, transitions
 from penstock_scheduler.decide import Input, Resumed, Turn
-from penstock_scheduler.effects import Effect, Emit, PutLatest, PutReuse, PutSummary
+from penstock_scheduler.effects import Effect
+from penstock_scheduler.effects.replay import Replay
 from penstock_scheduler.state import RUN_ENDED, Partition
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class Term:
         self.appends = 0
         self.last_sequence = 0
         self.last_live = 0
+        self.before = 0
+        self.owing: dict[object, int] = {}
         self.writing = False
         self.uncompacted = False
         self.reoffer = False
@@ -102,7 +106,7 @@ class Term:
         decide.handle(turn, Resumed())
         decide.offer(turn)
         yield from self._commit(turn, ())
-        self.performer.jobs.append(Job([*again, *turn.effects], [], self._ended_runs()))
+        self.performer.take([*again, *turn.effects], [], self._ended_runs())
         self.spawn(self.performer.work(), "wire")
         self.spawn(self._pull(), "pull")
         self.spawn(self._pull_due(), "due")
@@ -176,7 +180,7 @@ class Term:
             yield wait
             if self.reoffer:
                 self.reoffer = False
-                self.performer.jobs.append(Job(effects.dispatches(self.state), [], []))
+                self.performer.take(effects.dispatches(self.state), [], [])
                 continue
             if self.waiting:
                 count = min(len(self.waiting), chance.randint(1, 4))
@@ -197,7 +201,7 @@ class Term:
             # from acknowledging what its old state calls late news.
             yield from self.still_ours()
         ended = [t.run for t in turn.transitions if isinstance(t, transitions.RunEnd)]
-        self.performer.jobs.append(Job(turn.effects, batch, ended))
+        self.performer.take(turn.effects, batch, ended)
 
     def _without_ended(self, batch: list[Held]) -> Work[list[Held]]:
         """Leave out plans of runs that ended so long ago that the log has forgotten them."""
@@ -229,7 +233,11 @@ class Term:
             inputs=inputs,
             transitions=tuple(turn.transitions),
             live=len(self.state.runs),
+            settled=min(self.owing.values(), default=self.last_sequence),
         )
+        if self.world.mutant == "settles_too_early":
+            commit = msgspec.structs.replace(commit, settled=self.last_sequence)
+        self.before = self.last_sequence
         yield from self._locked()
         first = 0
         for data in transitions.messages_of(commit, self.world.shape.commit_bytes_max):
@@ -251,7 +259,7 @@ class Term:
 
         def act() -> int:
             sequence = server.commit(number, self.fence, data, live, name)
-            self.world.audit.committed(number, name, data)
+            self.world.audit.committed(number, name, data, sequence)
             return sequence
 
         while True:
@@ -284,29 +292,26 @@ class Term:
         self.performer.links = links
         if self.world.mutant == "tells_from_the_start":
             told = {}
-        if commits:
-            self.last_sequence, self.last_live = commits[-1][0], commits[-1][1].live
-        records: list[Effect] = []
+        replay = Replay(self.state, told)
         for sequence, commit in commits:
-            for transition in commit.transitions:
-                state.evolve(self.state, transition, commit.at)
-                records += [
-                    effect
-                    for effect in effects.effects_of(self.state, transition, commit.at)
-                    if isinstance(effect, effects.RECORDS)
-                    and not (
-                        isinstance(effect, Emit)
-                        and effect.event.seq <= told.get(effect.event.run, 0)
-                    )
-                ]
-            state.anchor(self.state, sequence)
+            self.last_sequence, self.last_live = sequence, commit.live
+            replay.take(sequence, commit)
         self.uncompacted = bool(commits)
-        results = [record for record in records if isinstance(record, PutReuse | PutLatest)]
-        if results:
-            self.spawn(self.performer.put_back(results), "put back")
-        lines = {e.summary.run: e for e in records if isinstance(e, PutSummary)}
-        newest: list[Effect] = [*(e for e in records if isinstance(e, Emit)), *lines.values()]
-        return [*newest, *effects.owed(self.state)]
+        self.before = replay.settled
+        if results := replay.results():
+            self.world.landed["put back"] += 1
+            self.spawn(self._paid(self.owe(), self.performer.put_back(results)), "put back")
+        return [*replay.events, *replay.lines(), *effects.owed(self.state)]
+
+    def owe(self) -> object:
+        """Note that nothing is settled behind the last commit but one; return what to pay with."""
+        mark = object()
+        self.owing[mark] = self.before
+        return mark
+
+    def _paid(self, mark: object, work: Work[None]) -> Work[None]:
+        yield from work
+        del self.owing[mark]
 
     def _told(self) -> tuple[dict[str, int], dict[str, str]]:
         """Return number and link of each run's last stored event."""
