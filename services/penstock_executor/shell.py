@@ -32,6 +32,7 @@ from penstock.trees.client import TreeClient
 from penstock_executor.attempt import Attempt, GivenBack, failed
 from penstock_executor.decide.environment import usual_variables
 from penstock_executor.decide.forkable import Program
+from penstock_executor.decide.outcome import lost_failure
 from penstock_executor.forking import ForkServers, Limits
 from penstock_executor.place import Attempts, plain, python_folder
 from penstock_executor.process import Launcher, shell
@@ -125,7 +126,14 @@ class Executor:
         try:
             item = checked(decoded(stored.data, WorkItem), stored.subject)
         except Corrupt as error:
-            await self._set_aside(delivery, error)
+            self._log.error("not a work item", subject=stored.subject, error=error.message)
+            failure = Failure(
+                code="E_INTERNAL",
+                message=f"the work item cannot be read: {error.message}",
+                where=stored.subject,
+                hint="its bytes are kept: penstock dead-letters list --stream work",
+            )
+            await self._set_aside(delivery, error, failure)
             return
         key = (item.run, item.step, item.attempt)
         if key in self._finished:
@@ -139,6 +147,11 @@ class Executor:
             return
         if self._draining:
             await delivery.nak()
+            return
+        lost = lost_failure(delivery.deliveries, f"{item.step} attempt {item.attempt}")
+        if lost is not None:
+            self._log.error("given up", run=item.run, step=item.step, error=lost.message)
+            await self._set_aside(delivery, Transient(lost.message, code=lost.code), lost)
             return
         self._shop.crash("executor.after-take")
         loan = Loan(delivery, Attempt(self._shop, item, delivery.deliveries))
@@ -164,23 +177,14 @@ class Executor:
             self._log.info("stopping", run=order.run, step=order.step, reason=order.reason)
             loan.attempt.stop(order)
 
-    async def _set_aside(self, delivery: Delivery, error: PenstockError) -> None:
-        """Keep a message that is no work item as a dead letter, and fail the attempt it stood for."""
-        stored = delivery.message
-        self._log.error("not a work item", subject=stored.subject, error=error.message)
-        deliveries = delivery.deliveries
+    async def _set_aside(self, delivery: Delivery, error: PenstockError, failure: Failure) -> None:
+        """Keep what cannot be run as a dead letter, and fail the attempt it stands for."""
+        stored, deliveries = delivery.message, delivery.deliveries
         await dead.keep(self._bus, self._names, "work", stored, error, deliveries=deliveries)
         item = item_of(stored.subject)
         if item is not None:
-            failure = Failure(
-                code="E_INTERNAL",
-                message=f"the work item cannot be read: {error.message}",
-                where=stored.subject,
-                hint="its bytes are kept: penstock dead-letters list --stream work",
-            )
-            report = failed(item, self._shop.executor, delivery.deliveries, failure)
-            await self._append(report, delivery.deliveries)
-        await delivery.term("not a work item")
+            await self._append(failed(item, self._shop.executor, deliveries, failure), deliveries)
+        await delivery.term(error.code)
 
     # -- one attempt -----------------------------------------------------------------------------
     async def _run(self, key: Key, loan: Loan) -> None:

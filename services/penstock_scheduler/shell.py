@@ -13,7 +13,6 @@ from penstock.contracts.codec import encoded
 from penstock.contracts.inbox import Wake
 from penstock.errors import BusUnavailable
 from penstock.runtime.service import Context
-from penstock_scheduler.lost import watch as watch_lost
 from penstock_scheduler.owner import Owner
 from penstock_scheduler.queries import Queries
 from penstock_scheduler.runlog import LIVE
@@ -51,7 +50,6 @@ async def serve(context: Context[Settings]) -> None:
             owner.redispatch()
 
     tools.bus.on_reconnect(on_reconnect)
-    losses = await watch_lost(tools)
     alarm = asyncio.create_task(_wake(tools, owners))
     context.ready()
     try:
@@ -59,7 +57,6 @@ async def serve(context: Context[Settings]) -> None:
     finally:
         alarm.cancel()
         await asyncio.wait({alarm})
-        await losses.close()
         await asyncio.gather(*(owner.stop(DRAIN_S) for owner in owners))
         await queries.stop()
 

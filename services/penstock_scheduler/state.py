@@ -48,6 +48,11 @@ that a work consumer lends out, and ten thousand ready steps do not sit in the w
 DEADLINE_S = 86_400.0
 """Seconds a run may take when neither the request nor a setting says otherwise."""
 
+STARTS_MAX = 10
+"""Executors that may begin one attempt. Five restarts of broker or machines in its life, and as many
+neighbours that took their executor along, are bad luck and may cost it none of its tries. A step that
+kills its executors has killed ten within some three minutes: each is missed after 15 s."""
+
 
 class StepStatus(Enum):
     """Where a step is; the arrows are drawn in decide/__init__.py."""
@@ -95,6 +100,8 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int = 0
     delivery: int = 0
     """Which delivery of the attempt runs."""
+    starts: int = 0
+    """How often executors have begun the attempt."""
     look: int = 0
     """How often the step has asked for equal work; an answer to an earlier look is late news."""
     fingerprint: str = ""
@@ -205,6 +212,7 @@ class Partition:
     number: int = 0
     window: int = WINDOW
     deadline_s: float = DEADLINE_S
+    starts_max: int = STARTS_MAX
     runs: dict[str, Run] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
     arrivals: int = 0
@@ -285,7 +293,7 @@ def evolve(partition: Partition, transition: Transition, at: float) -> None:  # 
         case AttemptOffered(step=step):
             _move(partition, run, step, StepStatus.OFFERED, at)
         case AttemptBegan(step=step):
-            _move(partition, run, step, StepStatus.RUNNING, at, delivery=transition.delivery)
+            _begin(partition, run, step, at, transition.delivery)
             run.seq += 1
         case StepOverdue(step=step):
             run.steps[step] = msgspec.structs.replace(run.steps[step], overdue=transition.attempt)
@@ -400,6 +408,12 @@ def _record_plan(partition: Partition, transition: PlanRecorded, at: float) -> N
     run.dependents = [tuple(numbers) for numbers in dependents]
 
 
+def _begin(partition: Partition, run: Run, step: int, at: float, delivery: int) -> None:
+    before = run.steps[step]
+    starts = before.starts + 1 if before.status is StepStatus.RUNNING else 1
+    _move(partition, run, step, StepStatus.RUNNING, at, delivery=delivery, starts=starts)
+
+
 def _move(
     partition: Partition,
     run: Run,
@@ -408,6 +422,7 @@ def _move(
     at: float,
     *,
     delivery: int = 0,
+    starts: int = 0,
     outputs: dict[str, TreeRef] | None = None,
 ) -> None:
     before = run.steps[step]
@@ -426,6 +441,7 @@ def _move(
         status=status,
         attempt=before.attempt,
         delivery=delivery,
+        starts=starts,
         look=before.look,
         fingerprint=before.fingerprint,
         holds=before.holds,

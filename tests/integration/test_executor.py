@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.bus import Received
+from penstock.bus import Delivery, Received
 from penstock.bus.nats import connect
+from penstock.bus.topology import work_consumer
+from penstock.contracts.codec import decoded
 from penstock.contracts.logs import ATTEMPT_BYTES_MAX
 from penstock.contracts.plans import PlannedOutput
 from penstock.contracts.subjects import Subjects
@@ -24,6 +26,7 @@ from penstock.testing.fleet import Fleet
 from penstock.testing.servers import NatsServer
 from penstock.trees.client import TreeClient
 from penstock.units import MIB, Seconds
+from penstock_executor.decide.outcome import DELIVERIES_MAX
 
 pytestmark = pytest.mark.server
 
@@ -212,6 +215,33 @@ async def test_a_broken_work_item_is_set_aside_and_its_attempt_fails(
     assert failure.failure.code == "E_INTERNAL"
     assert await asyncio.wait_for(dead.get(), 10) == body
     await subscription.close()
+
+
+async def test_an_attempt_that_no_executor_even_began_is_lost_and_not_run(
+    fleet: tuple[Fleet, str], attempts: Attempts
+) -> None:
+    """They died of its inputs, say: only the queue knows how often it was taken."""
+    taken = asyncio.Event()
+
+    async def die(delivery: Delivery) -> None:
+        if delivery.deliveries >= DELIVERIES_MAX:
+            taken.set()
+        await delivery.nak()
+
+    spec = work_consumer(attempts.names, "heavy")
+    dying = await attempts.bus.consume(spec, die, batch=1)
+    given = await attempts.give("true", target="heavy")
+    await asyncio.wait_for(taken.wait(), 20)
+    await dying.close()
+    name = fleet[0].start("executor", slots="1", namespace=fleet[1], targets="heavy")
+    failure = await given.failure()
+    assert failure.failure.code == "E_LOST"
+    assert failure.retriable
+    assert [type(report) for report in given.reports] == [AttemptFailed]
+    kept = await attempts.bus.last(attempts.names.stream("dead"), attempts.names.dead("work"))
+    assert kept is not None
+    assert decoded(kept.data, WorkItem) == given.item
+    fleet[0].terminate(name)
 
 
 # -- what it sees ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,12 +20,13 @@ from penstock.contracts.inbox import CancelRun
 from penstock.contracts.plans import PlanHead, PlannedStep, PlanPart
 from penstock.contracts.queries import RunsAnswer, RunSummary, RunView, WhyAnswer
 from penstock.contracts.subjects import Subjects
-from penstock.contracts.work import Failure
+from penstock.contracts.work import AttemptStarted, Failure, WorkItem
 from penstock.ids import partition_of, run_id
 from penstock.testing.fleet import Fleet
 from penstock.testing.null_executor import NullExecutor
 from penstock.testing.servers import NatsServer
 from penstock.units import GIB, Seconds
+from penstock_scheduler.state import STARTS_MAX
 
 pytestmark = pytest.mark.server
 WAIT_S = 60.0
@@ -259,26 +261,54 @@ async def test_an_owner_that_sleeps_through_its_replacement_changes_nothing_when
     assert (await (await story(bus, names, again)).ended())[-1].what == "succeeded"
 
 
-async def test_a_step_that_loses_five_executors_has_failed_and_says_so(
-    fleet: Fleet, bus: NatsBus, names: Subjects
+async def test_a_step_that_loses_ten_executors_has_failed_whatever_became_of_the_server(
+    tmp_path: Path, names: Subjects
 ) -> None:
-    fleet.start("scheduler")
-    await ensure(bus, names, ("inbox", "work", "events"))
+    """Killed where it would once have said, in passing, that it delivers the attempt no more."""
+    server = NatsServer(tmp_path / "own", max_file_bytes=64 * GIB)
+    server.start()
+    fleet = Fleet(tmp_path / "fleet", bus=server.url, store="", workspace=names.workspace)
+    with fleet:
+        fleet.start("scheduler")
+        bus = await connect(server.url, name="test")
+        await ensure(bus, names, ("inbox", "work", "events"))
+        killed: list[int] = []
 
-    async def lose(delivery: Delivery) -> None:
-        await delivery.nak()
+        async def lose(delivery: Delivery) -> None:
+            item, number = decoded(delivery.message.data, WorkItem), delivery.deliveries
+            if item.attempt == 1 and number == 5 and not killed:
+                killed.append(number)
+                await asyncio.to_thread(server.restart)
+                return
+            start = AttemptStarted(
+                run=item.run, step=item.step, attempt=item.attempt, executor="x", delivery=number
+            )
+            subject = names.inbox(item.run, "executor", "started", item.step)
+            await bus.append(subject, encoded(start))
+            await delivery.nak()
 
-    await bus.consume(work_consumer(names, "default"), lose)
-    head = PlanHead(run=named("lost"), pipeline="p", reuse="off")
-    run = await submit(bus, names, head, step("a", attempts_max=2, retry_delay_s=0.1))
-    events = await (await story(bus, names, run)).ended()
-    assert [(e.what, e.attempt) for e in events if e.step] == [
-        ("queued", 1),
-        ("retrying", 1),
-        ("queued", 2),
-        ("failed", 2),
-    ]
-    assert events[-2].failure.code == "E_LOST"
+        spec = replace(work_consumer(names, "default"), ack_wait_s=1)
+        old = await bus.consume(replace(spec, max_deliver=5), lose, batch=0)
+        await old.close()  # a workspace from before
+        await bus.consume(spec, lose, batch=1)
+        head = PlanHead(run=named("lost"), pipeline="p", reuse="off")
+        run = await submit(bus, names, head, step("a", attempts_max=2, retry_delay_s=0.1))
+        told = await story(bus, names, run)
+        events = await told.ended()
+        assert killed == [5]
+        assert [(e.what, e.attempt) for e in events if e.step and e.what != "started"] == [
+            ("queued", 1),
+            ("retrying", 1),
+            ("queued", 2),
+            ("failed", 2),
+        ]
+        assert [e.attempt for e in events if e.what == "started" and e.step].count(2) == STARTS_MAX
+        failure = events[-2].failure
+        assert failure.code == "E_LOST"
+        assert failure.message == "10 executors began the attempt and none reported it"
+        assert await bus.last(names.stream("work"), names.work("default", run, "a", 2)) is None
+        await bus.close()
+    server.stop()
 
 
 async def test_work_that_a_killed_server_forgot_is_offered_again(

@@ -26,7 +26,8 @@ LANDED = (
     "deposed",
     "dropped a copy",
     "duplicate",
-    "given up by the queue",
+    "given up after its starts",
+    "given up unbegun",
     "leap",
     "lost a cursor's race",
     "lost_ack",
@@ -71,6 +72,13 @@ def test_every_promise_holds_under_five_thousand_seeds_in_which_every_fault_land
     assert total.seeds == SEEDS
     rare = {name: total.landed[name] for name in LANDED if total.landed[name] < 5}
     assert not rare, "a fault that does not land proves nothing"
+
+
+def test_garbage_that_uses_up_its_deliveries_is_set_aside_and_its_run_ends() -> None:
+    """The server delivers for ever, so what cannot be read needs no advisory to get off the queue."""
+    world, broken = played(38, emphasis={"lost_ack": 0.9, "pause": 0.03, "leap": 0.0})
+    assert not broken
+    assert world.server.dead["work"]
 
 
 def test_a_seed_is_one_world() -> None:

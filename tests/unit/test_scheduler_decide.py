@@ -46,7 +46,15 @@ from penstock_scheduler.effects import (
     dispatches,
     owed,
 )
-from penstock_scheduler.state import Follower, Partition, RunStatus, StepStatus, evolve, forget
+from penstock_scheduler.state import (
+    STARTS_MAX,
+    Follower,
+    Partition,
+    RunStatus,
+    StepStatus,
+    evolve,
+    forget,
+)
 from penstock_scheduler.transitions import (
     AttemptBegan,
     AttemptOffered,
@@ -284,6 +292,35 @@ def test_who_is_overtaken_by_a_second_delivery_is_told_to_end_and_again_when_it_
 
 
 # -- retries -------------------------------------------------------------------------------------
+def test_an_attempt_that_ten_executors_began_and_none_reported_is_lost_and_the_next_is_stopped() -> (
+    None
+):
+    begun = [began("a", delivery=n) for n in range(1, STARTS_MAX + 1)]
+    partition = after(plan(step("a", attempts_max=2, retry_delay_s=0)), *begun)
+    assert statuses(partition) == {"a": "running"}
+    assert facts(partition, began("a", delivery=STARTS_MAX)) == []  # told twice
+    turn = decided(partition, [began("a", delivery=STARTS_MAX + 1)], NOW)
+    retrying, queued, *_ = turn.transitions
+    assert isinstance(retrying, StepRetrying)
+    assert isinstance(queued, StepQueued)
+    assert retrying.failure.code == "E_LOST"
+    assert retrying.failure.message == "10 executors began the attempt and none reported it"
+    asked = orders(turn)
+    assert Withdraw(RUN, "default", "a", 1) in asked
+    assert Stop(RUN, "a", 1, "timeout") in asked
+    again = after(began("a", attempt=2), partition=partition)
+    assert again.runs[RUN].steps[0].starts == 1  # every attempt has its own
+
+
+def test_a_start_too_many_that_comes_together_with_its_result_is_no_loss() -> None:
+    partition = after(plan(step("a")), *[began("a", delivery=n) for n in range(1, STARTS_MAX + 1)])
+    late = STARTS_MAX + 1
+    both = Reports(run=RUN, reports=(began("a", delivery=late), ok("a", delivery=late)))
+    found = facts(partition, both)
+    assert StepSucceeded in {type(fact) for fact in found}
+    assert StepFailed not in {type(fact) for fact in found}
+
+
 def test_a_failed_attempt_is_tried_again_when_its_timer_is_due() -> None:
     partition = after(plan(step("a", attempts_max=2, retry_delay_s=3)), began("a"))
     turn = decided(partition, [failed("a", seconds=1)], NOW)

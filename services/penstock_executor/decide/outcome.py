@@ -12,6 +12,9 @@ NOT_FOUND = 127
 KILLED = 137  # 128 + SIGKILL, as a shell reports it
 SHELL_SIGNALS = 128
 LOG_TAIL_BYTES = 2048
+DELIVERIES_MAX = 30
+"""Deliveries after which an attempt is not run any more: thrice the starts that the scheduler lets
+pass, so this is for what ends its executors before they can report a start, within some eight minutes."""
 
 Reason = Literal["cancelled", "timeout", "superseded"]
 
@@ -105,6 +108,18 @@ def error_failure(error: PenstockError, where: str, code: str = "") -> Failure:
         message=error.message,
         where=error.where or where,
         hint=error.hint,
+    )
+
+
+def lost_failure(deliveries: int, where: str) -> Failure | None:
+    """Return the failure of an attempt that executors took again and again, and did not even begin."""
+    if deliveries <= DELIVERIES_MAX:
+        return None
+    return Failure(
+        code="E_LOST",
+        message=f"executors took the attempt {deliveries - 1} times and none reported it",
+        where=where,
+        hint="do its inputs and its snapshot fit their machines? look at the executors' logs",
     )
 
 

@@ -25,9 +25,9 @@ run that has ended or that nobody knows. So redelivery and reordering are harmle
 wants any more is answered with a stop order.
 
 Retries: attempt n + 1 is due retry_delay_s · 2^(n-1) after attempt n failed, at most 300 s. An
-attempt lost with its executor is delivered to another one by the work queue, five times, without
-counting as a try; only then is it E_LOST, which counts like any failure: a step that has killed five
-executors will kill the sixth.
+attempt lost with its executor is begun by another one, without counting as a try. Whoever would be
+the eleventh to begin it is told to stop, and it is E_LOST, which counts like any failure: a step
+that has killed ten executors will kill the next.
 """
 
 from collections.abc import Iterable
@@ -79,8 +79,7 @@ def handle(turn: Turn, message: Input) -> None:
         case AttemptFailed():
             attempts.fail(turn, message)
         case Reports(reports=reports):
-            for report in reports:
-                handle(turn, report)
+            attempts.take_in(turn, reports)
         case LookedUp():
             reuse.answer(turn, message)
         case PlanPart():

@@ -4,8 +4,12 @@ The first terminal report of the current attempt counts, whichever delivery made
 after it is late news.
 """
 
+from collections.abc import Sequence
+from typing import assert_never
+
 from msgspec.structs import replace
 
+from penstock.contracts.inbox import Report
 from penstock.contracts.work import AttemptFailed, AttemptStarted, AttemptSucceeded, Failure
 from penstock_scheduler.decide.progress import begin_run, breaks_off, current, step_ended
 from penstock_scheduler.decide.turn import Turn
@@ -23,16 +27,38 @@ from penstock_scheduler.transitions import (
 RETRY_DELAY_MAX_S = 300.0
 
 
-def begin(turn: Turn, message: AttemptStarted) -> None:
-    """Take in that user code is about to run; answer with a stop if nobody wants it any more."""
+def take_in(turn: Turn, reports: Sequence[Report]) -> None:
+    """Take in what executors report of one run, in order."""
+    ended = {(r.step, r.attempt) for r in reports if not isinstance(r, AttemptStarted)}
+    for report in reports:
+        match report:
+            case AttemptStarted():
+                begin(turn, report, ended=(report.step, report.attempt) in ended)
+            case AttemptSucceeded():
+                succeed(turn, report)
+            case AttemptFailed():
+                fail(turn, report)
+            case _:
+                assert_never(report)
+
+
+def begin(turn: Turn, message: AttemptStarted, *, ended: bool = False) -> None:
+    """Take in that user code is about to run; answer with a stop if nobody wants it any more.
+
+    So is one start too many of an attempt that nobody reports, unless it has `ended` by now.
+    """
     found = step_of(turn, message.run, message.step)
     if found is None or not current(*found, message.attempt):
         turn.ask(Stop(message.run, message.step, message.attempt, "superseded"))
         return
     run, step = found
-    delivery = run.steps[step].delivery
+    state = run.steps[step]
+    delivery = state.delivery
     if message.asking and message.delivery < delivery:  # another executor runs this by now
         turn.ask(Stop(message.run, message.step, message.attempt, "superseded", before=delivery))
+        return
+    if message.delivery > delivery and state.starts >= turn.partition.starts_max and not ended:
+        give_up(turn, run, step, nobody_s(run, step, _lost(run, step)))
         return
     _began(turn, run, step, message)
 
@@ -148,6 +174,15 @@ def deadline_failure(run: Run, step: int) -> Failure:
         message=f"not ended {seconds:g} s after its needs were met; it was {state.status.value}",
         where=f"steps.{run.names[step]}",
         hint="raise limits.deadline, or see what it waited for: penstock run show",
+    )
+
+
+def _lost(run: Run, step: int) -> Failure:
+    return Failure(
+        code="E_LOST",
+        message=f"{run.steps[step].starts} executors began the attempt and none reported it",
+        where=f"steps.{run.names[step]}",
+        hint="does it use more memory than its machine has? look at the executors' logs",
     )
 
 

@@ -99,7 +99,7 @@ def streams(names: Subjects) -> dict[str, StreamSpec]:
         ),
         "dead": StreamSpec(
             name=names.stream("dead"),
-            subjects=(f"{root}.dead.>", names.work_given_up()),
+            subjects=(f"{root}.dead.>",),
             max_bytes=64 * MIB,
             max_age_s=30 * DAY_S,
             description="messages nobody could take in, with the reason",
@@ -126,13 +126,17 @@ def buckets(names: Subjects) -> dict[str, StreamSpec]:
 
 
 def work_consumer(names: Subjects, target: str) -> ConsumerSpec:
-    """Return the consumer that executors of one compute target share."""
+    """Return the consumer that executors of one compute target share.
+
+    It delivers for ever. A server that gives up keeps the message, never delivers it again, and says
+    so once, in passing: if it dies just then, nobody learns that the attempt is lost. Giving up is
+    decided by those who can be asked again: the scheduler counts starts, an executor deliveries.
+    """
     return ConsumerSpec(
         stream=names.stream("work"),
         name=f"target-{target}",
         filter_subjects=(names.work_of(target),),
         ack_wait_s=WORK_ACK_WAIT_S,
-        max_deliver=5,
         max_ack_pending=4096,
     )
 
@@ -156,16 +160,6 @@ def due_consumer(names: Subjects, partition: int) -> ConsumerSpec:
         name=f"due-{partition}",
         filter_subjects=(names.due_of(partition),),
         ack_wait_s=10,
-    )
-
-
-def given_up_consumer(names: Subjects) -> ConsumerSpec:
-    """Return the consumer that schedulers share to learn of work that killed all its executors."""
-    return ConsumerSpec(
-        stream=names.stream("dead"),
-        name="given-up",
-        filter_subjects=(names.work_given_up(),),
-        ack_wait_s=30,
     )
 
 

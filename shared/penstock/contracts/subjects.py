@@ -133,10 +133,6 @@ class Subjects:
         """Return the filter for everything of a run that waits for an executor."""
         return f"{self.workspace}.work.*.{token(run)}.>"
 
-    def work_given_up(self) -> str:
-        """Return where the server says that an attempt was delivered as often as it may be."""
-        return f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{self.stream('work')}.>"
-
     def stop(self, run: str = "*", step: str = "*") -> str:
         """Return where executors hear that an attempt must end (core NATS)."""
         return f"{self.workspace}.stop.{run}.{step}"

@@ -157,18 +157,14 @@ def i9_every_queue_is_empty(e: Evidence) -> Iterator[str]:
     """Nothing waits, nothing is on loan, nothing was set aside.
 
     After a power cut of the broker a message may lie in its stream that no consumer owes anybody: the
-    server syncs what it stores before it answers, and not what it deletes. And work that five killed
-    executors had taken is kept as dead, told as lost, and tried anew.
+    server syncs what it stores before it answers, and not what it deletes.
     """
-    killed = any(kill.component == "executor" for kill in e.landed.kills)
     cut = any(kind == "power" for kind, _ in e.landed.faults)
     for queue in e.queues:
         orphans = cut and not queue.pending and not queue.on_loan
         if (queue.messages and not orphans) or queue.pending or queue.on_loan:
             yield f"the queue {queue}"
     for subject, count in Counter(e.dead).items():
-        if ".dead.work." in subject and killed:
-            continue
         yield f"{count} messages were set aside under {subject}"
 
 

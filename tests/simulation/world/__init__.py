@@ -10,7 +10,7 @@ Modelled: what stands around them, one file per actor, in the order in which the
     wishes       what users want: graphs, behaviour of steps, keys, cancels, reruns
     client       penstock.sdk: submit, ask again, cancel, rerun
     planner      mirrors penstock_planner/shell/intake.py and runs.py
-    scheduler    mirrors penstock_scheduler/owner.py, shell.py, lost.py
+    scheduler    mirrors penstock_scheduler/owner.py, shell.py
     term         mirrors penstock_scheduler/partition.py and runlog.py
     performing   mirrors penstock_scheduler/performer.py and projection.py
     looks        mirrors penstock_scheduler/lookups.py

@@ -159,6 +159,12 @@ class Auditor:
             ):
                 current = attempt == before.attempt
                 promise(current, f"I5 attempt {attempt}, but {before.attempt} is current", about)
+        if isinstance(transition, StepRetrying | StepFailed) and transition.failure is not None:
+            lost = transition.failure.code == "E_LOST" and not transition.executor
+            self.world.landed["given up after its starts"] += lost and run.cancelling is None
+        if isinstance(transition, AttemptBegan):
+            starts, limit = before.starts + 1, self.world.shape.starts_max
+            promise(starts <= limit, f"I12 begun {starts} times of {limit}", about)
         if isinstance(transition, StepQueued | StepReady | StepReused | StepSucceeded):
             self._check_needs(run, number, about)
         if isinstance(transition, StepSucceeded):

@@ -13,7 +13,7 @@ def is_over(world: "World") -> bool:
     server = world.server
     if any(client.busy for client in world.clients):
         return False
-    if server.requests.entries or server.work.entries or server.lost.entries:
+    if server.requests.entries or server.work.entries:
         return False
     if any(queue.entries for queue in server.inbox.values()):
         return False
@@ -56,7 +56,6 @@ def left(world: "World") -> str:
     queues = {
         "requests": server.requests,
         "work": server.work,
-        "lost": server.lost,
         **{f"inbox{n}": q for n, q in server.inbox.items()},
         **{f"due{n}": q for n, q in server.due.items()},
     }

@@ -124,7 +124,8 @@ class Executor(Process):
             item = checked(decoded(entry.data, WorkItem), f"w.{entry.subject}")
         except Corrupt as error:
             self.world.audit.excused(entry)
-            yield from self._set_aside(entry, error)
+            failure = Failure(code="E_INTERNAL", message=error.message)
+            yield from self._set_aside(entry, failure)
             return
         key = (item.run, item.step, item.attempt)
         if key in self.finished:
@@ -134,17 +135,21 @@ class Executor(Process):
         if key in self.loans:
             self.loans[key].entry = entry
             return
+        if entry.deliveries > self.world.shape.deliveries_max:
+            self.world.audit.excused(entry)
+            self.world.landed["given up unbegun"] += 1
+            yield from self._set_aside(entry, Failure(code="E_LOST", message="none reported it"))
+            return
         loan = self.loans[key] = Loan(item, entry, entry.deliveries)
         self.spawn(self._run(key, loan), f"{item.step}.{item.attempt}")
 
-    def _set_aside(self, entry: Entry, error: Corrupt) -> Work[None]:
-        """Keep what is no work item under dead.work, and fail the attempt it stood for."""
+    def _set_aside(self, entry: Entry, failure: Failure) -> Work[None]:
+        """Keep what cannot be run under dead.work, and fail the attempt it stands for."""
         server = self.world.server
         name = f"work.{entry.sequence}"
         yield from call(self, lambda: server.keep_dead("work", name, entry.data))
         item = item_of(f"w.{entry.subject}")
         if item is not None:
-            failure = Failure(code="E_INTERNAL", message=error.message)
             yield from self._report(failed(item, self.name, entry.deliveries, failure))
         yield from call(self, lambda: server.work.ack(entry))
 

@@ -1,7 +1,7 @@
 """What goes wrong, and how often. Each seed draws its own mix, and some get none at all."""
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class Shape:
     slots: int
     window: int
     ack_wait_s: float
+    starts_max: int
+    """Executors that may begin one attempt."""
     deliveries_max: int
+    """Deliveries after which an executor does not even begin it."""
     store_checks: bool
     """The store compares what arrives with a checksum. One that several copies serve must: what one
     copy has verified, another may have granted anew after the store lost it."""
@@ -92,7 +95,7 @@ class Shape:
 def shape(chance: random.Random) -> Shape:
     """Return a swarm member's shape."""
     artifacts = chance.choice([1, 1, 2])
-    return Shape(
+    drawn = Shape(
         schedulers=2,
         planners=chance.choice([1, 2, 2]),
         executors=chance.choice([1, 2, 2, 3]),
@@ -103,9 +106,11 @@ def shape(chance: random.Random) -> Shape:
         slots=chance.choice([1, 2, 3]),
         window=chance.choice([1, 2, 8]),
         ack_wait_s=chance.choice([6.0, 15.0, 15.0]),
-        deliveries_max=chance.choice([2, 5, 5]),
+        starts_max=chance.choice([2, 5, 5]),
+        deliveries_max=0,
         part_steps_max=chance.choice([1, 2, 500]),
         commit_bytes_max=chance.choice([400, 1_500, 700_000, 700_000]),
         cache=chance.random() < 0.7,
         budget=chance.choice([600, 1_200, 2_000]),
     )
+    return replace(drawn, deliveries_max=drawn.starts_max + 1)

@@ -174,7 +174,7 @@ def _check_history(world: "World", number: int, messages: list[bytes]) -> None:
 
 def _check_queues(world: "World") -> None:
     server = world.server
-    queues = {"requests": server.requests, "work": server.work, "lost": server.lost}
+    queues = {"requests": server.requests, "work": server.work}
     queues |= {f"inbox.{number}": queue for number, queue in server.inbox.items()}
     for name, queue in queues.items():
         left = [entry.subject for entry in queue.entries.values()]

@@ -137,8 +137,8 @@ OTHERS = (
         faults={"lost_reply": 0.3, "leap": 0.1, "crash": 0.03},
     ),
     Mutant(
-        "leaves_lost_work",
-        "what was given up as lost stays on its queue",
+        "queue_gives_up",
+        "the server stops to deliver an attempt, and nobody hears of it",
         faults={"crash": 0.06},
     ),
     Mutant("settles_too_early", "a commit calls results settled that are decided and not yet put"),

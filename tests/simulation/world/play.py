@@ -88,7 +88,6 @@ class World:
         self.garbage: list[bytes] = []
         self.trouble: dict[Process, float] = {}
         self.bus_trouble = 0.0
-        self.advised: set[int] = set()
         self.audit = Auditor(self)
         self.server = Server(self)
         self.store = Store()
@@ -232,7 +231,6 @@ class World:
         for queue in (
             server.requests,
             server.work,
-            server.lost,
             *server.inbox.values(),
             *server.due.values(),
         ):
@@ -248,16 +246,12 @@ class World:
             self.keep_house()
 
     def keep_house(self) -> None:
-        """Let the server ring its timers and give up work; let heartbeats be heard."""
+        """Let the server ring its timers; let heartbeats be heard."""
         for executor in self.executors:
             executor.beat()
         for planner in self.planners:
             planner.beat()
         self.server.ring()
-        for entry in self.server.work.given_up():
-            if entry.sequence not in self.advised:
-                self.advised.add(entry.sequence)
-                self.server.lost.put(str(entry.sequence), b"")
 
     # -- misfortunes -----------------------------------------------------------------------------
     def happens(self, name: str) -> bool:

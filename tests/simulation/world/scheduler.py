@@ -1,4 +1,4 @@
-"""A scheduler's process, as owner.py, shell.py and lost.py have it.
+"""A scheduler's process, as owner.py and shell.py have it.
 
 The server pins one replica to each partition's inbox; that elects, and the compare-and-set on
 own.<p> makes it safe. A replica that stands still loses the pin, wakes up and goes on: a zombie.
@@ -7,13 +7,12 @@ own.<p> makes it safe. A replica that stands still loses the pin, wakes up and g
 from dataclasses import dataclass, field
 
 from tests.simulation.world.clockwork import Process, Wait, Work, call
-from tests.simulation.world.server import Entry, Pin
+from tests.simulation.world.server import Pin
 from tests.simulation.world.term import Term
 
-from penstock.contracts.codec import decoded, encoded
+from penstock.contracts.codec import encoded
 from penstock.contracts.inbox import Wake
-from penstock.contracts.work import AttemptFailed, Failure, WorkItem
-from penstock.errors import Conflict, Corrupt
+from penstock.errors import Conflict
 
 PINNED_TTL_S = 2.0
 WAKE_S = 5.0
@@ -32,7 +31,6 @@ class Scheduler(Process):
         for number in range(self.world.shape.partitions):
             self.spawn(self._stand(number), f"candidate {number}")
         self.spawn(self._wake(), "wake")
-        self.spawn(self._watch_lost(), "lost")
 
     def owns(self, number: int) -> bool:
         """Say whether it writes this partition's log, as far as it knows."""
@@ -123,37 +121,3 @@ class Scheduler(Process):
             other.owns(number) and not other.is_silent(PINNED_TTL_S) and other.is_pinned(number)
             for other in self.world.schedulers
         )
-
-    @staticmethod
-    def _readable(found: Entry | None) -> WorkItem | None:
-        try:
-            return decoded(found.data, WorkItem) if found is not None else None
-        except Corrupt:
-            return None  # garbage: term, and the work stream keeps it
-
-    # -- work that killed all its executors -------------------------------------------------------
-    def _watch_lost(self) -> Work[None]:
-        server = self.world.server
-        while True:
-            yield Wait(server.lost.has_free)
-            entry = server.lost.take(self)
-            if entry is None:
-                continue
-            found = yield from call(self, server.work.entries.get, int(entry.subject))
-            item = self._readable(found)
-            if found is not None and item is None:
-                self.world.landed["given up unread"] += 1
-            if found is not None and item is not None:
-                report = AttemptFailed(
-                    run=item.run,
-                    step=item.step,
-                    attempt=item.attempt,
-                    executor="",
-                    failure=Failure(code="E_LOST", message="none reported it"),
-                )
-                name = f"{item.run}.{item.step}.{item.attempt}.lost"
-                yield from call(self, server.put, item.run, "lost", report, name)
-                if self.world.mutant != "leaves_lost_work":
-                    yield from call(self, server.withdraw, found.subject)
-                self.world.landed["given up by the queue"] += 1
-            yield from call(self, server.lost.ack, entry)

@@ -1,7 +1,7 @@
 """What nats-server keeps: it survives everything but its own disk.
 
     log        own.<p> and runlog.<p>: appends that expect the sequence of the owner's own message
-    queues     requests, inbox, due, work, given up: lent out for a while, at least once
+    queues     requests, inbox, due, work: lent out for a while, at least once, and for ever
     events     appended once per message id within a window, in order
     buckets    last value per key, changed by compare-and-set
 
@@ -24,7 +24,6 @@ WINDOW_S = 120.0
 WINDOW_LONG_S = 7_200.0
 INBOX_ACK_WAIT_S = 10.0
 REQUEST_ACK_WAIT_S = 10.0
-GIVEN_UP_ACK_WAIT_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -108,13 +107,6 @@ class Queue:
         if entry.sequence in self.entries:
             entry.until = self.world.now + self.ack_wait_s
 
-    def given_up(self) -> Iterator[Entry]:
-        """Iterate over what was lent as often as it may be, in vain."""
-        now, most = self.world.now, self.deliveries_max
-        for entry in self.entries.values():
-            if most and entry.deliveries >= most and entry.until <= now:
-                yield entry
-
 
 @dataclass(slots=True)
 class Pin:
@@ -153,8 +145,8 @@ class Server:
     def __post_init__(self) -> None:
         shape = self.world.shape
         self.requests = Queue(self.world, REQUEST_ACK_WAIT_S)
-        self.work = Queue(self.world, shape.ack_wait_s, shape.deliveries_max)
-        self.lost = Queue(self.world, GIVEN_UP_ACK_WAIT_S)
+        forgets = self.world.mutant == "queue_gives_up"
+        self.work = Queue(self.world, shape.ack_wait_s, shape.starts_max if forgets else 0)
         self.inbox = {n: Queue(self.world, INBOX_ACK_WAIT_S) for n in range(shape.partitions)}
         self.due = {n: Queue(self.world, INBOX_ACK_WAIT_S) for n in range(shape.partitions)}
         self.pins = {n: Pin() for n in range(shape.partitions)}

@@ -56,7 +56,7 @@ class Term:
         self.world = process.world
         self.number = number
         self.fence = fence
-        self.state = Partition(number, window=self.world.shape.window)
+        self.state = self.beginning()
         self.waiting: deque[Held] = deque()
         self.in_hand: dict[int, Held] = {}
         self.appends = 0
@@ -70,6 +70,11 @@ class Term:
         self.over = False
         self.tasks: list[Task] = []
         self.performer = Performer(self)
+
+    def beginning(self) -> Partition:
+        """Return the state before the first fact."""
+        shape = self.world.shape
+        return Partition(self.number, window=shape.window, starts_max=shape.starts_max)
 
     # -- life ------------------------------------------------------------------------------------
     def spawn(self, work: Work[None], name: str) -> None:
