@@ -317,7 +317,8 @@ class World:
             self.server.own.setdefault(partition, 0)
             commit = msgspec.structs.replace(commit_of(data), settled=0)  # our tables are empty
             plain, fence = msgspec.json.encode(commit), self.server.own[partition]
-            sequence = self.server.commit(partition, fence, plain, commit.live, name)
+            live = max(commit.live, 1)  # and nothing is told, so somebody has to own it
+            sequence = self.server.commit(partition, fence, plain, live, name)
             self.audit.committed(partition, name, plain, sequence)
 
     def has_ended(self, run: str) -> bool:
