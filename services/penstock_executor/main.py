@@ -1,15 +1,29 @@
 """Start an executor: read settings, open adapters, serve."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from penstock.runtime.service import run
+from penstock.errors import Transient
+from penstock.runtime.service import Context, run
 from penstock.runtime.settings import FILE_NAME, load, refuse_unknown_variables
-from penstock_executor.settings import Settings
-from penstock_executor.shell import work
+from penstock.trees.client import TreeClient
+from penstock_executor.decide.environment import usual_variables
+from penstock_executor.decide.forkable import Program
+from penstock_executor.forking import ForkServers, Limits
+from penstock_executor.place import Attempts, plain, python_folder
+from penstock_executor.process import Launcher, shell
+from penstock_executor.settings import Settings, data_folder, preloaded_names
+from penstock_executor.shell import Executor
+from penstock_executor.workshop import Workshop
 
 SERVICE = "executor"
+STORE_PATIENCE_S = 15.0
+"""How long one call waits for the store; attempt.py calls again and tells the step's log."""
+CACHE = "cache"
+OPEN_CACHE = "cache-open"
+"""Steps without a namespace can write to their inputs: they get a cache that shares nothing with the store."""
 
 
 def main(flags: Mapping[str, str]) -> int:
@@ -18,3 +32,64 @@ def main(flags: Mapping[str, str]) -> int:
     file = Path(os.environ.get("PENSTOCK_CONFIG") or FILE_NAME)
     settings, _ = load(SERVICE, Settings, flags, os.environ, file)
     return run(SERVICE, settings, work)
+
+
+async def work(context: Context[Settings]) -> None:
+    """Be an executor until told to stop."""
+    settings, log = context.settings, context.log
+    preloaded = preloaded_names(settings)
+    data = data_folder(settings)
+    data.mkdir(parents=True, exist_ok=True)
+    data = await asyncio.to_thread(plain, data)
+    attempts = Attempts(data)
+    killed, removed = await asyncio.to_thread(attempts.sweep)
+    if killed or removed:
+        log.info("swept after a dead executor", processes=killed, attempts=removed)
+
+    def on_death() -> None:
+        context.fail(Transient("the launcher of steps has died", code="E_LOST", where="launcher"))
+
+    launcher = Launcher(on_death)
+    try:
+        if settings.namespace == "auto":
+            problem = await launcher.probe()
+            if problem:
+                log.warning("no PID namespaces here, so killing is best effort", problem=problem)
+        trees = TreeClient(
+            context.bus,
+            context.names,
+            cache=data / (CACHE if launcher.namespace else OPEN_CACHE),
+            shielded=launcher.namespace,
+            cache_bytes_max=settings.cache_bytes_max,
+            patience_s=STORE_PATIENCE_S,
+        )
+        folder = python_folder(data)
+        forks = None
+        if settings.fork_server == "auto":
+            limits = Limits(settings.preload_bytes_max, settings.fork_server_idle_s, preloaded)
+            forks = ForkServers(log, data, limits, namespace=launcher.namespace)
+            forks.expect(
+                Program("python", (), "script", "", ()), usual_variables(folder, os.environ)
+            )
+        workshop = Workshop(
+            executor=context.instance,
+            bus=context.bus,
+            names=context.names,
+            trees=trees,
+            launcher=launcher,
+            attempts=attempts,
+            clock=context.clock,
+            log=log,
+            shell=shell(),
+            python_folder=folder,
+            forks=forks,
+            crash=context.crash,
+        )
+        try:
+            await Executor(context, workshop).serve()
+        finally:
+            if forks is not None:
+                forks.close()
+            await trees.close()
+    finally:
+        launcher.close()

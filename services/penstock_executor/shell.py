@@ -27,19 +27,12 @@ from penstock.contracts.work import (
 )
 from penstock.errors import Corrupt, PenstockError, Transient
 from penstock.ids import is_name, is_run_id
+from penstock.runtime.reports import Reporter
 from penstock.runtime.service import Context
-from penstock.trees.client import TreeClient
 from penstock_executor.attempt import Attempt, GivenBack, failed
-from penstock_executor.decide.environment import usual_variables
-from penstock_executor.decide.forkable import Program
 from penstock_executor.decide.outcome import lost_failure
-from penstock_executor.forking import ForkServers, Limits
-from penstock_executor.place import Attempts, plain, python_folder
-from penstock_executor.process import Launcher, shell
 from penstock_executor.settings import (
     Settings,
-    data_folder,
-    preloaded_names,
     slots_of,
     target_names,
 )
@@ -51,11 +44,6 @@ REPORT_S = 600.0
 REPORT_RETRY_S = 1.0
 FINISHED_MAX = 4096
 """Finished attempts that are remembered, so that a lost ack does not run one again."""
-STORE_PATIENCE_S = 15.0
-"""How long one call waits for the store; attempt.py calls again and tells the step's log."""
-CACHE = "cache"
-OPEN_CACHE = "cache-open"
-"""Steps without a namespace can write to their inputs: they get a cache that shares nothing with the store."""
 STREAMS = ("work", "inbox", "logs", "dead")
 
 Key = tuple[str, str, int]
@@ -87,6 +75,7 @@ class Executor:
         self._bus = context.bus
         self._names = context.names
         self._log = context.log
+        self._reporter = Reporter(context.bus, context.names)
         self._loans: dict[Key, Loan] = {}
         self._finished: OrderedDict[Key, None] = OrderedDict()
         self._free = asyncio.Semaphore(self.slots)
@@ -183,7 +172,7 @@ class Executor:
         await dead.keep(self._bus, self._names, "work", stored, error, deliveries=deliveries)
         item = item_of(stored.subject)
         if item is not None:
-            await self._append(failed(item, self._shop.executor, deliveries, failure), deliveries)
+            await self._reporter.report(failed(item, self._shop.executor, deliveries, failure))
         await delivery.term(error.code)
 
     # -- one attempt -----------------------------------------------------------------------------
@@ -200,7 +189,7 @@ class Executor:
                 executor=self._shop.executor,
                 delivery=attempt.delivery,
             )
-            started.append(asyncio.create_task(self._report(report, attempt.delivery)))
+            started.append(asyncio.create_task(self._report(report)))
 
         async with self._free:
             try:
@@ -208,7 +197,7 @@ class Executor:
                 for task in started:
                     await task
                 self._shop.crash("executor.before-report")
-                await self._report(result, attempt.delivery)
+                await self._report(result)
                 self._remember(key)
                 self._shop.crash("executor.before-ack")
                 await loan.delivery.ack()
@@ -229,7 +218,7 @@ class Executor:
         except Exception:  # it has been reported; what is left is swept at the next start
             self._log.exception("an attempt left something behind", run=attempt.item.run)
 
-    async def _report(self, report: Report, delivery: int) -> None:
+    async def _report(self, report: Report) -> None:
         """Append a report to its run's inbox, however long (to REPORT_S) the bus is away.
 
         Raises:
@@ -240,7 +229,7 @@ class Executor:
         told = False
         while True:
             try:
-                await self._append(report, delivery)
+                await self._reporter.report(report)
                 return
             except Transient as error:
                 if clock.monotonic() > until:
@@ -249,18 +238,6 @@ class Executor:
                     self._log.warning("waiting for the bus", run=report.run, error=error.message)
                 told = True
                 await asyncio.sleep(REPORT_RETRY_S)
-
-    async def _append(self, report: Report, delivery: int, again: str = "") -> None:
-        kind = {
-            AttemptStarted: "started",
-            AttemptSucceeded: "succeeded",
-            AttemptFailed: "failed",
-        }[type(report)]
-        await self._bus.append(
-            self._names.inbox(report.run, "executor", kind, report.step),
-            encoded(report),
-            message_id=f"{report.run}.{report.step}.{report.attempt}.{delivery}.{kind}{again}",
-        )
 
     def _remember(self, key: Key) -> None:
         self._finished[key] = None
@@ -310,11 +287,13 @@ class Executor:
                 delivery=delivery,
                 asking=True,
             )
-            again = (
-                f".again.{self.context.clock.now()}"  # else it would be the start we told before
-            )
             with contextlib.suppress(Transient):
-                await self._append(report, delivery, again=again)
+                await self._bus.append(  # by itself: else it would be the start we told before
+                    self._names.inbox(item.run, "executor", "started", item.step),
+                    encoded(report),
+                    message_id=f"{item.run}.{item.step}.{item.attempt}.{delivery}.started"
+                    f".again.{self.context.clock.now()}",
+                )
 
     async def _on_question(self, message: Received) -> None:
         await self._say_present(message.reply)
@@ -388,64 +367,3 @@ def checked(item: WorkItem, subject: str) -> WorkItem:
             where=subject,
         )
     return item
-
-
-async def work(context: Context[Settings]) -> None:
-    """Be an executor until told to stop."""
-    settings, log = context.settings, context.log
-    preloaded = preloaded_names(settings)
-    data = data_folder(settings)
-    data.mkdir(parents=True, exist_ok=True)
-    data = await asyncio.to_thread(plain, data)
-    attempts = Attempts(data)
-    killed, removed = await asyncio.to_thread(attempts.sweep)
-    if killed or removed:
-        log.info("swept after a dead executor", processes=killed, attempts=removed)
-
-    def on_death() -> None:
-        context.fail(Transient("the launcher of steps has died", code="E_LOST", where="launcher"))
-
-    launcher = Launcher(on_death)
-    try:
-        if settings.namespace == "auto":
-            problem = await launcher.probe()
-            if problem:
-                log.warning("no PID namespaces here, so killing is best effort", problem=problem)
-        trees = TreeClient(
-            context.bus,
-            context.names,
-            cache=data / (CACHE if launcher.namespace else OPEN_CACHE),
-            shielded=launcher.namespace,
-            cache_bytes_max=settings.cache_bytes_max,
-            patience_s=STORE_PATIENCE_S,
-        )
-        folder = python_folder(data)
-        forks = None
-        if settings.fork_server == "auto":
-            limits = Limits(settings.preload_bytes_max, settings.fork_server_idle_s, preloaded)
-            forks = ForkServers(log, data, limits, namespace=launcher.namespace)
-            forks.expect(
-                Program("python", (), "script", "", ()), usual_variables(folder, os.environ)
-            )
-        workshop = Workshop(
-            executor=context.instance,
-            bus=context.bus,
-            names=context.names,
-            trees=trees,
-            launcher=launcher,
-            attempts=attempts,
-            clock=context.clock,
-            log=log,
-            shell=shell(),
-            python_folder=folder,
-            forks=forks,
-            crash=context.crash,
-        )
-        try:
-            await Executor(context, workshop).serve()
-        finally:
-            if forks is not None:
-                forks.close()
-            await trees.close()
-    finally:
-        launcher.close()
