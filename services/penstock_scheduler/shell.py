@@ -1,8 +1,8 @@
 """The scheduler's process: sixteen candidacies, the questions anyone may ask, and the alarm clock.
 
 Nobody is elected for a partition without messages. So every replica looks, at its start and every
-few seconds, for partitions whose last commit speaks of live runs, and sends each a word; the word
-is taken in by the owner there is, or makes one. Timers that came due meanwhile wait in their stream.
+second, for partitions whose last commit speaks of live runs, and sends each a word; the word is taken
+in by the owner there is, or makes one. Timers that came due meanwhile wait in their stream.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from penstock_scheduler.tools import Tools
 
 NEEDED = ("inbox", "runs", "timers", "work", "events", "dead")
 TABLES = ("runs", "reuse", "latest")
-WAKE_S = 5.0
+WAKE_S = 1.0
 DRAIN_S = 5.0
 
 

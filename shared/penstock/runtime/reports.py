@@ -60,6 +60,10 @@ class Reporter:
                     await self._one_by_one(group, error)
                 except PenstockError as error:
                     _resolve(group, error)
+                except Exception as error:
+                    # A bug of ours: whoever reported meets it, and does not wait for ever.
+                    _resolve([*group, *waiting], error)
+                    waiting.clear()
                 else:
                     _resolve(group, None)
         finally:
@@ -108,7 +112,7 @@ def _next(waiting: deque[Waiting]) -> list[Waiting]:
     return group
 
 
-def _resolve(group: list[Waiting], error: PenstockError | None) -> None:
+def _resolve(group: list[Waiting], error: Exception | None) -> None:
     for _, future in group:
         if future.done():
             continue
