@@ -34,6 +34,7 @@ from penstock_scheduler.lookups import LookUps
 from penstock_scheduler.performer import Pending, Performer
 from penstock_scheduler.runlog import Deposed, RunLog
 from penstock_scheduler.state import RUN_ENDED, Partition, anchor, forget, needed_from
+from penstock_scheduler.strays import LOOK_S, Strays
 from penstock_scheduler.takeover import replayed
 from penstock_scheduler.tools import Tools
 from penstock_scheduler.transitions import Commit, RunEnd, Transition
@@ -70,6 +71,8 @@ class Term:
         self.in_hand: dict[tuple[str, int], Held] = {}
         self.uncompacted = False
         self.reoffer = False
+        self.search = False
+        self.strays = Strays(tools, number, fence)
         self.over = False
         self.looks = LookUps(tools.bus, tools.names, tools.log, self.put, tools.crash)
         self.performer = Performer(tools, self.looks, self.put)
@@ -94,8 +97,10 @@ class Term:
         await self._perform([*effects, *turn.effects], [], list(self._ended_runs()))
         spec = due_consumer(self.tools.names, self.number)
         self._due = await self.tools.bus.consume(spec, self.take)
+        self.strays.doubt()
         self._spawn(self._work())
         self._spawn(self._compact())
+        self._spawn(self._doubt())
 
     async def end(self) -> None:
         """Write nothing more. Safe to call twice."""
@@ -152,14 +157,20 @@ class Term:
         Not at once but between two decisions: what is decided and not yet committed must not go out.
         """
         self.reoffer = True
+        self.strays.doubt()
         self.arrived.set()
 
     # -- the loop -------------------------------------------------------------------------------
     async def _work(self) -> None:
         while True:
-            if not self.waiting and not self.reoffer:
+            if not self.waiting and not self.reoffer and not self.search:
                 self.arrived.clear()
                 await self.arrived.wait()
+            if self.search:
+                self.search = False
+                await self.log.still_ours()
+                await self.strays.look(self.state)
+                continue
             if self.reoffer:
                 self.reoffer = False
                 effects = dispatches(self.state)
@@ -171,6 +182,14 @@ class Term:
                 await asyncio.wait(set(self._unsettled), return_when=asyncio.FIRST_COMPLETED)
             batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), INPUTS_MAX))]
             await self._take_in(batch)
+
+    async def _doubt(self) -> None:
+        """Have lost work looked for between two decisions, as long as there is reason to."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self.strays.doubtful and any(target.out for target in self.state.targets.values()):
+                self.search = True
+                self.arrived.set()
 
     async def _company(self) -> None:
         """Let a start wait a moment for its result: it releases nothing, and a commit costs an fsync."""

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.contract.bus_conformance import Heard, Rig, plain, queue, reader
 
-from penstock.bus import Bus, ConsumerSpec, Delivery
+from penstock.bus import Bus, ConsumerSpec, Delivery, Standing
 from penstock.errors import NotAllowed
 
 Seen = tuple[bytes, int]
@@ -323,6 +323,30 @@ class ConsumeCases:
             await bus.append(f"{root}.a", b"%d" % number)
         await rig.wait(got.count(3), 5)
         assert got.items == [("two", b"%d" % number, 1) for number in range(3)]
+
+    async def test_a_consumer_tells_where_it_stands(self, rig: Rig) -> None:
+        bus, _ = await filled(rig, 4)
+        spec = reader(rig.names)
+        assert await bus.standing(spec.stream, "nobody") == Standing()
+        await bus.ensure_consumer(spec)
+        assert await bus.standing(spec.stream, spec.name) == Standing(0, 4, 0)
+        got: Heard[Delivery] = Heard()
+
+        async def take(delivery: Delivery) -> None:
+            got.add(delivery)
+
+        consumption = await bus.consume(spec, take, batch=0)
+        consumption.allow(2)
+        await rig.wait(got.count(2))
+        assert await bus.standing(spec.stream, spec.name) == Standing(0, 2, 2)
+        await got.items[0].ack()
+        for _ in range(100):
+            found = await bus.standing(spec.stream, spec.name)
+            if found.floor == 1:
+                break
+            await rig.pass_time(0.05)
+        assert found.floor == 1
+        assert found.pending + found.on_loan == 3
 
     async def test_pulling_that_is_denied_fails_the_call(self, rig: Rig) -> None:
         bus, _ = await filled(rig, 0)

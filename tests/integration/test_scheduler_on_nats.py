@@ -27,6 +27,7 @@ from penstock.testing.null_executor import NullExecutor
 from penstock.testing.servers import NatsServer
 from penstock.units import GIB, Seconds
 from penstock_scheduler.state import STARTS_MAX
+from penstock_scheduler.strays import LOOK_S
 
 pytestmark = pytest.mark.server
 WAIT_S = 60.0
@@ -309,6 +310,58 @@ async def test_a_step_that_loses_ten_executors_has_failed_whatever_became_of_the
         assert await bus.last(names.stream("work"), names.work("default", run, "a", 2)) is None
         await bus.close()
     server.stop()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_work_that_the_server_owes_to_nobody_is_offered_again(
+    gone: bool, fleet: Fleet, bus: NatsBus, names: Subjects, executor: NullExecutor
+) -> None:
+    """As a killed server leaves it: below its consumer's floor; or away, and nobody has reported."""
+    fleet.start("scheduler")
+    run = await submit(
+        bus, names, PlanHead(run=named("stray"), pipeline="p"), step("a", compute="lonely")
+    )
+    told = await story(bus, names, run)
+    await told.until("queued", step="a")
+    stream, spec = names.stream("work"), work_consumer(names, "lonely")
+    await bus.ensure_consumer(spec)
+    for _ in range(500):
+        stored = await bus.last(stream, names.work("lonely", run, "a", 1))
+        if stored is not None:
+            break
+        await asyncio.sleep(0.01)
+    assert stored is not None
+    if gone:
+        await bus.purge(stream, stored.subject)
+    else:
+        subject = f"$JS.API.CONSUMER.RESET.{stream}.{spec.name}"
+        body = msgspec.json.encode({"seq": stored.sequence + 1})
+        answer = await bus.request(subject, body, timeout_s=5)
+        assert b'"error"' not in answer.data, answer.data
+        assert (await bus.standing(stream, spec.name)).floor >= stored.sequence
+    late = NullExecutor(bus, names, target="lonely", name="late")
+    await late.start()
+    events = await told.ended()
+    assert events[-1].what == "succeeded"
+    assert [e.attempt for e in events if e.step == "a" and e.what == "started"] == [1]
+    assert late.begun == [(run, "a", 1)]
+
+
+async def test_work_that_waits_for_an_executor_is_left_alone(
+    fleet: Fleet, bus: NatsBus, names: Subjects, executor: NullExecutor
+) -> None:
+    fleet.start("scheduler")
+    head = PlanHead(run=named("patient"), pipeline="p", reuse="off")
+    run = await submit(bus, names, head, step("a", compute="nobody"), step("b", command="hang"))
+    told = await story(bus, names, run)
+    await told.until("started", step="b")
+    stream = names.stream("work")
+    subjects = [names.work("nobody", run, "a", 1), names.work("default", run, "b", 1)]
+    before = await bus.last_many(stream, subjects)
+    await asyncio.sleep(2 * LOOK_S + 1)  # two looks; the null executor renews no loan
+    after = await bus.last_many(stream, subjects)
+    assert [s and s.sequence for s in after] == [s and s.sequence for s in before]
+    assert executor.begun == [(run, "b", 1)]
 
 
 async def test_work_that_a_killed_server_forgot_is_offered_again(

@@ -141,6 +141,18 @@ class Consumption(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a consumer stands, as the server sees it. All 0 for one that does not exist."""
+
+    floor: int = 0
+    """Up to this sequence of the stream it owes nobody anything: a message below is never delivered."""
+    pending: int = 0
+    """Messages that were never delivered."""
+    on_loan: int = 0
+    """Messages that were delivered and neither settled nor overdue."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSpec:
     """A stream. Every stream has `max_bytes`; a full one refuses (`discard` new) or forgets (old)."""
 
@@ -321,6 +333,10 @@ class Bus(Protocol):
 
     async def last_many(self, stream: str, subjects: Sequence[str]) -> list[Stored | None]:
         """Return `last` for many subjects in one go, pipelined, in the order asked."""
+        ...
+
+    async def standing(self, stream: str, consumer: str) -> Standing:
+        """Return where a durable consumer stands."""
         ...
 
     async def stored_at(self, stream: str, sequence: int) -> Stored | None:

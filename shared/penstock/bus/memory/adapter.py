@@ -21,6 +21,7 @@ from penstock.bus import (
     OnStored,
     Outgoing,
     Received,
+    Standing,
     Stored,
     StreamSpec,
 )
@@ -374,6 +375,12 @@ class MemoryBus:
     async def last_many(self, stream: str, subjects: Sequence[str]) -> list[Stored | None]:
         """Return `last` for many subjects in one go, in the order asked."""
         return [await self.last(stream, subject) for subject in subjects]
+
+    async def standing(self, stream: str, consumer: str) -> Standing:
+        """Return where a durable consumer stands."""
+        self._connected(f"$JS.API.CONSUMER.INFO.{stream}.{consumer}")
+        found = self.server.consumers.get((stream, consumer))
+        return found.standing() if found is not None else Standing()
 
     async def stored_at(self, stream: str, sequence: int) -> Stored | None:
         """Return the message with this sequence, or None if it is gone."""

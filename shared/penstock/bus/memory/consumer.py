@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable
 from typing import Protocol
 
-from penstock.bus import ConsumerSpec, Stored
+from penstock.bus import ConsumerSpec, Standing, Stored
 from penstock.bus.memory.stream import Stream, covered
 
 Later = Callable[[float, Callable[[], None]], None]
@@ -78,6 +78,14 @@ class Consumer:
                     self.dispatch()
 
             self.later(self.now() + self.spec.pinned_ttl_s, lapse)
+
+    def standing(self) -> Standing:
+        """Return what is owed to whom."""
+        lent = [
+            sequence for sequence in (*self.loans, *self.again) if sequence in self.stream.messages
+        ]
+        waiting = sum(1 for _ in self.stream.after(self.position, self.spec.filter_subjects))
+        return Standing(min(lent, default=self.position + 1) - 1, waiting, len(lent))
 
     def unpin(self) -> None:
         """Take the pin from whoever has it."""

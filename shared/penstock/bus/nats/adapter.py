@@ -18,6 +18,7 @@ from penstock.bus import (
     OnStored,
     Outgoing,
     Received,
+    Standing,
     Stored,
     StreamSpec,
 )
@@ -279,6 +280,10 @@ class NatsBus:
     async def last_many(self, stream: str, subjects: Sequence[str]) -> list[Stored | None]:
         """Return `last` for many subjects in one go, in the order asked."""
         return await streams.last_many(self.connection, stream, subjects)
+
+    async def standing(self, stream: str, consumer: str) -> Standing:
+        """Return where a durable consumer stands."""
+        return await streams.standing(self.connection, stream, consumer)
 
     async def stored_at(self, stream: str, sequence: int) -> Stored | None:
         """Return the message with this sequence, or None if it is gone."""

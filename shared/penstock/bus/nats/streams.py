@@ -12,9 +12,10 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from penstock.bus import ConsumerSpec, Headers, Stored, StreamSpec
+from penstock.bus import ConsumerSpec, Headers, Standing, Stored, StreamSpec
 from penstock.bus.nats.connection import Connection
 from penstock.bus.nats.failures import (
+    CONSUMER_NOT_FOUND,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
     no_stream,
@@ -197,6 +198,22 @@ async def ensure_consumer(connection: Connection, spec: ConsumerSpec) -> None:
     body = {"stream_name": spec.stream, "config": consumer_config(spec)}
     verb = f"CONSUMER.CREATE.{spec.stream}.{spec.name}"
     await api_or_refused(connection, verb, body, f"{spec.stream}/{spec.name}")
+
+
+async def standing(connection: Connection, stream: str, consumer: str) -> Standing:
+    """Return where a durable consumer stands, all 0 if there is none."""
+    try:
+        told = await api(connection, f"CONSUMER.INFO.{stream}.{consumer}")
+    except Refusal as error:
+        if error.error.err_code == CONSUMER_NOT_FOUND:
+            return Standing()
+        where = f"{stream}/{consumer}"
+        raise refusal(error.error.err_code, error.error.description, where) from error
+    return Standing(
+        floor=int(told.get("ack_floor", {}).get("stream_seq", 0)),
+        pending=int(told.get("num_pending", 0)),
+        on_loan=int(told.get("num_ack_pending", 0)),
+    )
 
 
 # -- single messages ----------------------------------------------------------------------------
