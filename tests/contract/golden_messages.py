@@ -13,6 +13,8 @@ from penstock.contracts import (
 )
 from penstock.contracts.base import Message, Strict
 from penstock.contracts.spec import (
+    BuildContext,
+    EnvironmentSpec,
     GitInfo,
     Input,
     Limits,
@@ -233,7 +235,16 @@ MESSAGES: dict[str, Message | Strict | object] = {
                 },
                 outputs={"model": plans.PlannedOutput(type="uri_file", file="model.bin")},
                 needs=("prepare",),
-                environment="",
+                environment=EnvironmentSpec(
+                    name="sklearn",
+                    version="3",
+                    image="python:3.11",
+                    build=BuildContext(context=f"artifact:{DIGEST}", dockerfile="docker/File"),
+                    conda={"dependencies": ["python=3.11", {"pip": ["joblib"]}]},
+                    pip=("scikit-learn<2",),
+                    python="3.11",
+                    variables={"OMP_NUM_THREADS": "1"},
+                ),
                 environment_variables={"A": "b"},
                 compute="cpu",
                 timeout_s=60,
@@ -267,6 +278,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
             "gamma": work.WorkInput(value=0.001),
         },
         outputs={"model": plans.PlannedOutput(type="uri_file", file="model.bin")},
+        environment=EnvironmentSpec(pip=("scikit-learn<2",)),
         environment_variables={"A": "b"},
         timeout_s=60,
         parameters={"gamma": 0.001},

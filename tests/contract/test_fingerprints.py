@@ -12,12 +12,14 @@ from penstock.contracts.events import Part
 from penstock.contracts.fingerprints import (
     RECIPE,
     compared,
+    environment_part,
     fingerprint,
     known_inputs,
     parts_of,
     reason_of,
 )
 from penstock.contracts.plans import Bound, PlannedOutput, PlannedStep
+from penstock.contracts.spec import EnvironmentSpec
 
 CODE = "c" * 64
 DATA = "d" * 64
@@ -92,7 +94,7 @@ def test_what_cannot_change_a_result_stays_out(change: dict[str, Any]) -> None:
     [
         ({"command": "python other.py"}, "command"),
         ({"code_digest": "0" * 64}, "code"),
-        ({"environment": "env:1"}, "environment"),
+        ({"environment": EnvironmentSpec(pip=("numpy",))}, "environment"),
         ({"environment_variables": {"TOKEN": "hunter3"}}, "variable:TOKEN"),
         ({"inputs": {**TRAIN.inputs, "lr": Bound(value="0.1")}}, "parameter:lr"),
         ({"inputs": {**TRAIN.inputs, "labels": Bound(artifact="e" * 64)}}, "input:labels"),
@@ -106,6 +108,16 @@ def test_what_can_change_a_result_changes_exactly_its_part(
     other = parts_of(msgspec.structs.replace(TRAIN, **change), {"data": DATA})
     assert [p.part for p in compared(other, PARTS) if p.changed] == [part]
     assert fingerprint(other) != fingerprint(PARTS)
+
+
+def test_an_environment_is_what_it_holds_and_not_what_it_is_called() -> None:
+    first = EnvironmentSpec(name="a", version="1", pip=("numpy",), conda={"a": 1, "b": 2})
+    same = EnvironmentSpec(name="b", version="2", pip=("numpy",), conda={"b": 2, "a": 1})
+    part = "blake3:90af7fcd2da96f1d974f41b49c2e9cd9694f40aa3e0b7e804a3bf1f94797fed5"
+    assert environment_part(first) == environment_part(same) == part
+    other = msgspec.structs.replace(same, variables={"OMP_NUM_THREADS": "1"})
+    assert environment_part(other) != part
+    assert environment_part(None) == "none"
 
 
 def test_another_input_content_changes_the_input_part() -> None:

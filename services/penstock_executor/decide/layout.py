@@ -137,9 +137,9 @@ def checked_item(item: WorkItem) -> WorkItem:
         )
     for name, output in item.outputs.items():
         _checked_file(file_name(name, output), f"{item.step}.outputs.{name}")
-    if item.environment:
+    if item.environment is not None:
         raise Invalid(
-            f"{item.environment[:80]!r} cannot be built here; allowed: nothing, which is the "
+            f"{item.environment.name[:80] or 'an environment'} cannot be built here; allowed: nothing, which is the "
             "executor's own interpreter",
             code="E_ENVIRONMENT",
             where=item.step,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from penstock.contracts.artifacts import PREFIX
 from penstock.contracts.plans import Bound, PlannedStep
-from penstock.contracts.spec import StepSpec
+from penstock.contracts.spec import EnvironmentSpec, StepSpec
 from penstock.errors import Invalid
 from penstock.ids import is_digest
 from penstock.units import KIB
@@ -219,7 +219,9 @@ def target_of(text: str, where: str, problems: Problems) -> str:
     return target
 
 
-def _environment(step: StepSpec, where: str, draft: Draft) -> str:
+def _environment(step: StepSpec, where: str, draft: Draft) -> EnvironmentSpec | None:
+    if isinstance(step.environment, EnvironmentSpec):
+        return step.environment
     text = _whole_text(step.environment, f"{where}.environment", draft)
     if text:
         draft.problems.add(
@@ -228,7 +230,7 @@ def _environment(step: StepSpec, where: str, draft: Draft) -> str:
             f"{shown(text)}; allowed in this release: nothing, which is the executor's own interpreter",
             "leave it out, and install what the step imports beside the executor",
         )
-    return ""
+    return None
 
 
 def _code(step: StepSpec, where: str, problems: Problems) -> str:

@@ -4,7 +4,7 @@
     kind            version of this recipe; a new recipe never meets fingerprints of an old one
     code            digest of the source snapshot, or of the files in `hash_paths`
     command         the command with its ${{…}} still inside
-    environment     what the command runs in
+    environment     digest of what the command runs in, without its name and version
     variable:<n>    digest of an environment variable's text, never the text: it may be a secret
     parameter:<n>   a literal input, as JSON, so that 3 and "3" differ
     input:<n>       digest of a data input's content
@@ -22,6 +22,7 @@ import msgspec
 
 from penstock.contracts.events import Part
 from penstock.contracts.plans import Bound, PlannedOutput, PlannedStep
+from penstock.contracts.spec import EnvironmentSpec, environment_bytes
 from penstock.ids import Digest, digest_of, is_digest
 
 RECIPE = "command/1"
@@ -60,7 +61,7 @@ def parts_of(step: PlannedStep, inputs: Mapping[str, str]) -> dict[str, str]:
         "kind": RECIPE,
         "code": step.code_digest or step.code or NONE,
         "command": _text(step.command),
-        "environment": _text(step.environment) if step.environment else NONE,
+        "environment": environment_part(step.environment),
     }
     for name, value in step.environment_variables.items():
         parts[f"variable:{name}"] = _DIGESTED + digest_of(_bytes(value))
@@ -73,6 +74,13 @@ def parts_of(step: PlannedStep, inputs: Mapping[str, str]) -> dict[str, str]:
     for name, output in step.outputs.items():
         parts[f"output:{name}"] = _declaration(name, output)
     return parts
+
+
+def environment_part(environment: EnvironmentSpec | None) -> str:
+    """Return what a fingerprint sees of an environment; it is also what executors build it under."""
+    if environment is None:
+        return NONE
+    return _DIGESTED + digest_of(environment_bytes(environment))
 
 
 def is_data(bound: Bound) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from penstock.contracts.base import Message
 from penstock.contracts.requests import Reuse
-from penstock.contracts.spec import GitInfo, Scalar
+from penstock.contracts.spec import EnvironmentSpec, GitInfo, Scalar
 
 DataOrLiteral = Literal["literal", "uri_file", "uri_folder"]
 
@@ -49,7 +49,8 @@ class PlannedStep(Message):
     inputs: dict[str, Bound] = {}
     outputs: dict[str, PlannedOutput] = {}
     needs: tuple[str, ...] = ()
-    environment: str = ""
+    environment: EnvironmentSpec | None = None
+    """None: the executor's own interpreter."""
     environment_variables: dict[str, str] = {}
     compute: str = "default"
     timeout_s: float = 0

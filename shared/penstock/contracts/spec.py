@@ -10,7 +10,7 @@ Data travels as artifacts: `path: "artifact:<digest>"` names a stored tree (cont
 The JSON Schema of `PipelineSpec` is kept in shared/docs/schemas/ and compared by a test.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -90,12 +90,41 @@ class Limits(Strict):
     """Seconds before the first retry; doubled each time, at most 300."""
 
 
+class BuildContext(Strict):
+    """What an image is built from: `artifact:<digest>` of a folder, and the Dockerfile's path in it."""
+
+    context: str
+    dockerfile: str = "Dockerfile"
+
+
+class EnvironmentSpec(Strict):
+    """What a command runs in. An executor takes of it what its kind can build.
+
+    `process`: a virtual environment of `python`, `conda` and `pip`. `docker`: `image` or `build`, with
+    `conda` and `pip` on top. Two environments that differ in name and version only are the same one.
+    """
+
+    name: str = ""
+    version: str = ""
+    image: str = ""
+    build: BuildContext | None = None
+    conda: dict[str, Any] | None = None
+    """A conda file's content."""
+    pip: tuple[str, ...] = ()
+    """Lines of a requirements file."""
+    python: str = ""
+    """Version of the interpreter: "3.11". Empty: the conda file's, else the executor's own."""
+    variables: dict[str, str] = {}
+    """What every step in it sees among its variables; the step's own win."""
+
+
 class StepSpec(Strict):
     """One step: a command line run by the shell in a copy of `code`, with named inputs and outputs.
 
     `code` is `artifact:<digest>` of the source snapshot, or empty. `hash_digest`, when set, replaces
     the snapshot's digest in the fingerprint (the digest of only the files in `hash_paths`).
-    `environment` names what the command runs in: empty means the executor's own interpreter.
+    `environment` is what the command runs in, or a name that the planner resolves (`azureml:n:3`,
+    `azureml:n@latest`, a curated name); empty means the executor's own interpreter.
     """
 
     command: str
@@ -104,7 +133,7 @@ class StepSpec(Strict):
     hash_digest: str = ""
     inputs: dict[str, Input | str | int | float | bool | None] = {}
     outputs: dict[str, Output | str | None] = {}
-    environment: str = ""
+    environment: str | EnvironmentSpec = ""
     environment_variables: dict[str, str] = {}
     compute: str = ""
     limits: Limits = Limits()
@@ -146,6 +175,13 @@ class PipelineSpec(Strict):
     steps: dict[str, StepSpec] = {}
     settings: Settings = Settings()
     git: GitInfo = GitInfo()
+
+
+def environment_bytes(environment: EnvironmentSpec) -> bytes:
+    """Return the canonical JSON of what makes an environment what it is: all but name and version."""
+    return msgspec.json.encode(
+        msgspec.structs.replace(environment, name="", version=""), order="sorted"
+    )
 
 
 def spec_bytes(spec: PipelineSpec) -> bytes:

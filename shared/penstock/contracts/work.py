@@ -9,7 +9,7 @@ from typing import Literal
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.base import Message
 from penstock.contracts.plans import PlannedOutput
-from penstock.contracts.spec import Scalar
+from penstock.contracts.spec import EnvironmentSpec, Scalar
 
 WAITING_MAX = 100
 
@@ -35,7 +35,7 @@ class WorkItem(Message, tag="work.item.v1"):
     code: str = ""
     inputs: dict[str, WorkInput] = {}
     outputs: dict[str, PlannedOutput] = {}
-    environment: str = ""
+    environment: EnvironmentSpec | None = None
     environment_variables: dict[str, str] = {}
     timeout_s: float = 0
     parameters: dict[str, Scalar] = {}
