@@ -180,7 +180,7 @@ SPECS: list[tuple[Any, str]] = [
     ({"jobs": {"a": {"comand": "x"}}}, "E_UNKNOWN_FIELD steps.a: unknown field 'comand'"),
     ({"stps": {}}, "E_UNKNOWN_FIELD spec: unknown field 'stps'"),
     ({"steps": {"a": {"command": "x", "limits": {"retries": "a"}}}}, "E_TYPE steps.a.limits.retries: "),
-    ({"steps": {"a": {}}}, "E_TYPE steps.a: Object missing required field `command`"),
+    ({"steps": {"a": {"pipeline": {"steps": {"b": 5}}}}}, "E_TYPE steps.a.pipeline.steps.b: Expected `object`, got `int`"),
     ({"inputs": {"p": {"type": "float"}}, "steps": {}}, "E_TYPE inputs.p.type: Invalid enum value 'float'"),
     ({"tags": {"a": 1}}, "E_TYPE tags.a: Expected `str`, got `int`"),
     (5, "E_TYPE spec: Expected `object`, got `int`"),

@@ -92,6 +92,14 @@ def _needs(name: str, step: StepSpec, inputs: Mapping[str, Bound], draft: Draft)
 
 def _command(step: StepSpec, inputs: Mapping[str, Bound], where: str, draft: Draft) -> str:
     place = f"{where}.command"
+    if step.component:
+        draft.problems.add(
+            "E_REF",
+            f"{where}.component",
+            f"{shown(step.component)} is not known",
+            "list what is registered: penstock component list",
+        )
+        return ""
     if not step.command.strip():
         draft.problems.add("E_EMPTY", place, "no command", "write what a shell would run")
         return ""

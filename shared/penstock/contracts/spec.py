@@ -121,13 +121,22 @@ class EnvironmentSpec(Strict):
 class StepSpec(Strict):
     """One step: a command line run by the shell in a copy of `code`, with named inputs and outputs.
 
+    Instead of a command it may have a `component` (`azureml:name:version`, `azureml:name@latest`, …: the
+    planner takes command, code, inputs … from the registry; contracts/components.py says how the two
+    are merged), or a `pipeline` of its own, whose steps become `<step>--<inner step>` of the run. Then its
+    inputs are values of the inner pipeline's inputs, and it is a barrier: inner steps wait for everything
+    that makes one of its inputs, used or not. What is registered as a component is such a step, too:
+    its `inputs` and `outputs` are the declarations.
+
     `code` is `artifact:<digest>` of the source snapshot, or empty. `hash_digest`, when set, replaces
     the snapshot's digest in the fingerprint (the digest of only the files in `hash_paths`).
     `environment` is what the command runs in, or a name that the planner resolves (`azureml:n:3`,
     `azureml:n@latest`, a curated name); empty means the executor's own interpreter.
     """
 
-    command: str
+    command: str = ""
+    component: str = ""
+    pipeline: "PipelineSpec | None" = None
     code: str = ""
     hash_paths: tuple[str, ...] = ()
     hash_digest: str = ""
