@@ -12,6 +12,7 @@ from penstock.contracts import (
     work,
 )
 from penstock.contracts.base import Message, Strict
+from penstock.contracts.resources import Offer, Resources
 from penstock.contracts.spec import (
     BuildContext,
     EnvironmentSpec,
@@ -29,6 +30,19 @@ OTHER = "cd" * 32
 RUN = "6q9c8w0k3f7m2ax"
 TREE = artifacts.TreeRef(digest=DIGEST, size_bytes=1797, files=3)
 GIT = GitInfo(commit="1f" * 20, branch="main", dirty=True, remote="example.org/digits")
+RESOURCES = Resources(
+    instance_count=2,
+    cores=1.5,
+    memory="2g",
+    gpus=1,
+    shm_size="512m",
+    docker_args=("--ulimit", "nofile=4096"),
+    labels=("zone=eu",),
+    instance_type="Standard_DS3_v2",
+    locations=("westeurope",),
+    properties={"a": 1},
+    max_instance_count=4,
+)
 FAILURE = work.Failure(
     code="E_EXIT",
     message="the command ended with exit code 3",
@@ -70,6 +84,7 @@ SPEC = PipelineSpec(
             environment_variables={"OMP_NUM_THREADS": "1"},
             compute="gpu",
             limits=Limits(timeout=60, retries=2, retry_delay=0.5, deadline=600, expected=30),
+            resources=RESOURCES,
             needs=("prepare",),
             is_deterministic=False,
             display_name="Train",
@@ -234,6 +249,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
                     "labels": plans.Bound(type="uri_file", artifact=OTHER),
                 },
                 outputs={"model": plans.PlannedOutput(type="uri_file", file="model.bin")},
+                resources=RESOURCES,
                 needs=("prepare",),
                 environment=EnvironmentSpec(
                     name="sklearn",
@@ -280,6 +296,7 @@ MESSAGES: dict[str, Message | Strict | object] = {
         outputs={"model": plans.PlannedOutput(type="uri_file", file="model.bin")},
         environment=EnvironmentSpec(pip=("scikit-learn<2",)),
         environment_variables={"A": "b"},
+        resources=RESOURCES,
         timeout_s=60,
         parameters={"gamma": 0.001},
         tags={"team": "vision"},
@@ -334,6 +351,8 @@ MESSAGES: dict[str, Message | Strict | object] = {
         waiting=(
             work.Waiting(run=RUN, step="train", since=1.5, code="E_STORE", message="refused"),
         ),
+        offer=Offer(kind="docker", cores=2, memory_bytes=1024, gpus=1, labels=("zone=eu",)),
+        idle_s=1.5,
     ),
     "run.cancel": inbox.CancelRun(run=RUN, reason="wrong data", who="ada@lab"),
     "flight.follow": inbox.FollowFlight(

@@ -20,6 +20,7 @@ from penstock.contracts import (
     plans,
     queries,
     requests,
+    resources,
     schedules,
     work,
 )
@@ -43,6 +44,7 @@ PARTS_OF_OTHERS = {  # structs that occur only inside messages
     plans.PlannedOutput, plans.PlannedStep, queries.RunSummary, queries.StepForecast,
     queries.StepView, dead_letters.DeadLetter, queries.SchedulesAnswer, queries.PipelinesAnswer, requests.ErrorBody,
     schedules.Firing, work.Failure, work.Waiting, work.WorkInput,
+    resources.Offer,
 }  # fmt: skip
 
 

@@ -142,7 +142,7 @@ jobs:
         "p.yml:13:57: output 'm' is not registered under a name in this release",
         "p.yml:3:12: default_datestore is not used in this release",
         "p.yml:3:46: zzz is unknown and not used",
-        "p.yml:8:5: resources is not used in this release",
+        "p.yml:8:17: instance_type is not used in this release",
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from penstock.contracts.artifacts import PREFIX
 from penstock.contracts.plans import Bound, PlannedStep
+from penstock.contracts.resources import check_resources
 from penstock.contracts.spec import EnvironmentSpec, StepSpec
 from penstock.errors import Invalid
 from penstock.ids import is_digest
@@ -54,6 +55,10 @@ def bound_step(name: str, step: StepSpec, draft: Draft, compute: str) -> Planned
     command = _command(step, inputs, where, draft)
     variables = _variables(step, inputs, where, draft)
     _check_limits(step, where, problems)
+    try:
+        check_resources(step.resources, f"{where}.resources")
+    except Invalid as error:
+        problems.add(error.code, error.where, error.message, error.hint)
     return PlannedStep(
         name=name,
         command=command,
@@ -65,6 +70,7 @@ def bound_step(name: str, step: StepSpec, draft: Draft, compute: str) -> Planned
         environment=_environment(step, where, draft),
         environment_variables=variables,
         compute=_compute(step, where, draft) or compute,
+        resources=step.resources,
         timeout_s=step.limits.timeout,
         deadline_s=step.limits.deadline,
         expected_s=step.limits.expected,

@@ -29,6 +29,7 @@ def work_item(run: Run, step: int) -> WorkItem:
         environment=plan.environment,
         environment_variables=plan.environment_variables,
         timeout_s=plan.timeout_s,
+        resources=plan.resources,
         # Its own literal inputs only: what the fingerprint does not know, a step must not see.
         parameters={
             name: bound.value

@@ -8,6 +8,7 @@ from typing import Literal
 
 from penstock.contracts.base import Message
 from penstock.contracts.requests import Reuse
+from penstock.contracts.resources import Resources
 from penstock.contracts.spec import EnvironmentSpec, GitInfo, Scalar
 
 DataOrLiteral = Literal["literal", "uri_file", "uri_folder"]
@@ -53,6 +54,7 @@ class PlannedStep(Message):
     """None: the executor's own interpreter."""
     environment_variables: dict[str, str] = {}
     compute: str = "default"
+    resources: Resources = Resources()
     timeout_s: float = 0
     """Seconds of run time per attempt; 0: the scheduler's own limit."""
     deadline_s: float = 0

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from penstock.contracts.base import Strict
+from penstock.contracts.resources import Resources
 
 Scalar = str | int | float | bool
 
@@ -146,6 +147,7 @@ class StepSpec(Strict):
     environment_variables: dict[str, str] = {}
     compute: str = ""
     limits: Limits = Limits()
+    resources: Resources = Resources()
     needs: tuple[str, ...] = ()
     is_deterministic: bool = True
     """False: never reused (SDK v1: allow_reuse=False)."""

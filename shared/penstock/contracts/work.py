@@ -9,6 +9,7 @@ from typing import Literal
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.base import Message
 from penstock.contracts.plans import PlannedOutput
+from penstock.contracts.resources import Offer, Resources
 from penstock.contracts.spec import EnvironmentSpec, Scalar
 
 WAITING_MAX = 100
@@ -38,6 +39,7 @@ class WorkItem(Message, tag="work.item.v1"):
     environment: EnvironmentSpec | None = None
     environment_variables: dict[str, str] = {}
     timeout_s: float = 0
+    resources: Resources = Resources()
     parameters: dict[str, Scalar] = {}
     """The step's own literal inputs: a step must not see what its fingerprint does not know."""
     tags: dict[str, str] = {}
@@ -145,3 +147,6 @@ class ExecutorPresence(Message):
     draining: bool = False
     waiting: tuple[Waiting, ...] = ()
     """At most WAITING_MAX of its attempts that cannot go on now, and why."""
+    offer: Offer = Offer()
+    idle_s: float = 0
+    """Seconds since it had something to do."""

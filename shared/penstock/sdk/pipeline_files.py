@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.contracts.codec import converted
+from penstock.contracts.resources import Resources
 from penstock.contracts.spec import (
     DATA,
     FILES,
@@ -42,10 +43,10 @@ _TOP = (
 )  # fmt: skip
 _NODE = (
     "type", "command", "code", "inputs", "outputs", "environment_variables", "environment",
-    "limits", "compute", "depends_on", "needs", "hash_paths", "is_deterministic",
+    "limits", "resources", "compute", "depends_on", "needs", "hash_paths", "is_deterministic",
     "display_name", "description",
 )  # fmt: skip
-_NODE_UNUSED = ("resources", "queue_settings", "tags", "name", "version", "experiment_name")
+_NODE_UNUSED = ("queue_settings", "tags", "name", "version", "experiment_name")
 _SETTINGS = ("default_compute", "continue_on_step_failure", "force_rerun", "deadline")
 _SETTINGS_UNUSED = ("default_datastore", "default_datestore")  # the second is upstream's own slip
 _NODE_TYPES = ("parallel", "sweep", "spark", "automl", "data_transfer", "import", "pipeline",
@@ -357,6 +358,7 @@ class _Reader:
             environment_variables=self.variables(node),
             compute=self.compute(node, "compute"),
             limits=self.limits(node),
+            resources=self.resources(node),
             needs=tuple(dict.fromkeys([*node.texts("depends_on"), *node.texts("needs")])),
             is_deterministic=node.flag("is_deterministic", default=True),
             display_name=node.text("display_name"),
@@ -376,9 +378,6 @@ class _Reader:
         for key in _NODE_UNSUPPORTED:
             if key in node:
                 raise node.unsupported(key, _INSTEAD.get(key, "supported steps: `command:`"))
-        resources = node.section("resources") if "resources" in node else None
-        if resources is not None and resources.number("instance_count") > 1:
-            raise resources.unsupported("instance_count", "a step runs on one machine")
         self.notes += node.unknown_notes((*_NODE, *_SILENT), _NODE_UNUSED)
 
     def note_environment(self, node: Section, name: str) -> None:
@@ -422,7 +421,24 @@ class _Reader:
             expected=section.number("expected"),
         )
 
+    def resources(self, node: Section) -> Resources:
+        section = node.section("resources")
+        if section.number("instance_count") > 1:
+            raise section.unsupported("instance_count", "a step runs on one machine")
+        self.notes += section.unknown_notes(_RESOURCES, _RESOURCES_UNUSED)
+        given = section["docker_args"] if "docker_args" in section else ()  # noqa: SIM401 - a Section
+        return Resources(
+            cores=section.number("cores"),
+            memory=str(section.scalar("memory") or ""),
+            gpus=section.whole("gpus"),
+            shm_size=str(section.scalar("shm_size") or ""),
+            docker_args=given if isinstance(given, str) else tuple(section.texts("docker_args")),
+            labels=tuple(section.texts("labels")),
+        )
 
+
+_RESOURCES = ("instance_count", "cores", "memory", "gpus", "shm_size", "docker_args", "labels")
+_RESOURCES_UNUSED = ("instance_type", "locations", "properties", "max_instance_count")
 _INSTEAD = {
     "component": "write the component's command, code, inputs and outputs into the step",
     "distribution": "a step runs as one process on one machine",
