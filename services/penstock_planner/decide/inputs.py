@@ -1,7 +1,7 @@
 """Inputs of a step, bound: to a value, to a stored tree, or to what another step will make."""
 
 from penstock.contracts.plans import Bound
-from penstock.contracts.spec import DATA, Input, Scalar
+from penstock.contracts.spec import DATA, FILES, Input, Scalar
 from penstock_planner.decide.draft import Draft
 from penstock_planner.decide.expressions import Reference, has_expression, segments_of, whole
 from penstock_planner.decide.parameters import INPUT_MODES, NO_DIGEST, check_mode, stored
@@ -30,8 +30,8 @@ def bound_input(entry: Input | Scalar | None, where: str, draft: Draft) -> Bound
             draft.problems.add("E_MISSING_INPUT", where, f"a {entry.type} without a value")
         return None
     bound = _bound_value(value, where, draft)
-    if bound is None:
-        return None
+    if bound is None:  # an optional input of the pipeline that nobody gave
+        return None if entry.default is None else Bound(value=entry.default)
     if bound.step or bound.artifact:
         if entry.type not in DATA:
             draft.problems.add("E_TYPE", where, f"files where a {entry.type} is declared")
@@ -42,8 +42,11 @@ def bound_input(entry: Input | Scalar | None, where: str, draft: Draft) -> Bound
 
 
 def _typed(bound: Bound | None, declared: str) -> Bound | None:
-    """Return an edge or a stored tree with the type its reader declared."""
-    if bound is None or bound.type == declared:
+    """Return an edge or a stored tree with the type its reader declared.
+
+    Files are what they are: a folder where a file is declared stays a folder, and the reverse.
+    """
+    if bound is None or bound.type == declared or (bound.type in FILES) != (declared in FILES):
         return bound
     return Bound(type=declared, artifact=bound.artifact, step=bound.step, output=bound.output)
 
@@ -99,7 +102,13 @@ def _edge(reference: Reference, where: str, draft: Draft) -> Bound:
         message = f"step {reference.step!r} has no output {shown(reference.name)}"
         draft.problems.add_unknown("E_REF", where, message, reference.name, maker)
         return Bound(artifact=NO_DIGEST)
-    return Bound(type=output.type, step=reference.step, output=reference.name)
+    made = draft.made(reference.step, reference.name)
+    if made is None:
+        message = f"no step of {reference.step!r} makes its output {reference.name!r}"
+        hint = "bind a step's output to it: ${{parent.outputs.…}}"
+        draft.problems.add("E_REF", where, message, hint)
+        return Bound(artifact=NO_DIGEST)
+    return Bound(type=output.type, step=made[0], output=made[1])
 
 
 def concatenated(text: str, where: str, draft: Draft) -> str:
@@ -134,7 +143,7 @@ def literal_text(reference: Reference, where: str, draft: Draft) -> str:
             f"optional input {reference.name!r} has no value to write here",
         )
         return ""
-    if bound.artifact:
+    if bound.artifact or bound.step:
         draft.problems.add(
             "E_TYPE",
             where,

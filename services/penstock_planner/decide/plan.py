@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from penstock.contracts.components import NESTING_MAX, depth_of
 from penstock.contracts.plans import (
     PART_BYTES_MAX,
     PART_STEPS_MAX,
@@ -15,15 +16,15 @@ from penstock.contracts.plans import (
     PlanPart,
 )
 from penstock.contracts.requests import Reuse, RunRequest
-from penstock.contracts.spec import STEPS_MAX, GitInfo, Output, PipelineSpec
+from penstock.contracts.spec import STEPS_MAX, GitInfo, PipelineSpec
 from penstock.errors import Invalid
 from penstock.units import KIB
-from penstock_planner.decide.draft import Draft, bind_output, declare_outputs
-from penstock_planner.decide.expressions import Reference, whole
+from penstock_planner.decide.draft import Draft, declare
 from penstock_planner.decide.graph import cycle_of, cycle_text, order_of
+from penstock_planner.decide.nesting import bound_steps
 from penstock_planner.decide.parameters import check_name, given
 from penstock_planner.decide.problems import Problems, shown
-from penstock_planner.decide.steps import DEFAULT_TARGET, bound_step, target_of
+from penstock_planner.decide.steps import DEFAULT_TARGET, target_of
 
 PRIORITY_MAX = 100
 TEXT_MAX = 256
@@ -125,14 +126,9 @@ def _planned(spec: PipelineSpec, request: RunRequest, origin: Origin, *, complet
         given=given(spec, request.parameters, problems, complete=complete),
         problems=problems,
     )
-    for name, step in spec.steps.items():
-        check_name(name, f"steps.{name}", problems)
-        declare_outputs(name, step, draft)
-    for name, output in spec.outputs.items():
-        check_name(name, f"outputs.{name}", problems)
-        _bind_pipeline_output(name, output, draft)
+    declare(draft)
     compute = _default_compute(spec, request, draft)
-    steps = {name: bound_step(name, step, draft, compute) for name, step in spec.steps.items()}
+    steps = {step.name: step for step in bound_steps(draft, compute)}
     needs = {name: step.needs for name, step in steps.items()}
     cycle = cycle_of(needs)
     if cycle:
@@ -174,8 +170,24 @@ def reuse_of(spec: PipelineSpec, request: RunRequest) -> Reuse:
 def _check_size(spec: PipelineSpec, problems: Problems) -> None:
     if not spec.steps:
         problems.add("E_EMPTY", "steps", "no steps", "a pipeline has at least one")
-    if len(spec.steps) > STEPS_MAX:
-        problems.add("E_LIMIT", "steps", f"{len(spec.steps):,}; allowed: {STEPS_MAX:,}")
+    depth = depth_of(spec)
+    if depth > NESTING_MAX:
+        problems.add(
+            "E_LIMIT",
+            "steps",
+            f"{depth:,} pipelines within one another; allowed: {NESTING_MAX}",
+            "does a component contain itself?",
+        )
+        return
+    count = _count_of(spec)
+    if count > STEPS_MAX:
+        problems.add("E_LIMIT", "steps", f"{count:,}; allowed: {STEPS_MAX:,}")
+
+
+def _count_of(spec: PipelineSpec) -> int:
+    return sum(
+        1 if step.pipeline is None else _count_of(step.pipeline) for step in spec.steps.values()
+    )
 
 
 def _check_request(spec: PipelineSpec, request: RunRequest, problems: Problems) -> None:
@@ -209,31 +221,6 @@ def _default_compute(spec: PipelineSpec, request: RunRequest, draft: Draft) -> s
     asked = target_of(request.compute, "compute", draft.problems)
     own = target_of(spec.settings.default_compute, "settings.default_compute", draft.problems)
     return asked or own or DEFAULT_TARGET
-
-
-def _bind_pipeline_output(name: str, output: Output | None, draft: Draft) -> None:
-    """Bind a pipeline output that names its maker itself; other paths are places we ignore."""
-    if output is None or not output.path:
-        return
-    where = f"outputs.{name}"
-    reference: Reference | None = None
-    try:
-        reference = whole(output.path)
-    except Invalid:
-        draft.notes.append(f"{where}.path: {shown(output.path)} is ignored")
-        return
-    if reference is None or reference.scope != "step_output":
-        draft.notes.append(f"{where}.path: {shown(output.path)} is ignored")
-        return
-    maker = draft.outputs.get(reference.step)
-    if maker is None:
-        message = f"no step {shown(reference.step)}"
-        draft.problems.add_unknown("E_REF", where, message, reference.step, draft.spec.steps)
-    elif reference.name not in maker:
-        message = f"step {reference.step!r} has no output {shown(reference.name)}"
-        draft.problems.add_unknown("E_REF", where, message, reference.name, maker)
-    else:
-        bind_output(name, (reference.step, reference.name), where, draft)
 
 
 def _notes(draft: Draft) -> list[str]:

@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from penstock.contracts.artifacts import PREFIX
 from penstock.contracts.plans import Bound, PlannedStep
 from penstock.contracts.resources import check_resources
-from penstock.contracts.spec import EnvironmentSpec, StepSpec
+from penstock.contracts.spec import EnvironmentSpec, Input, Scalar, StepSpec
 from penstock.errors import Invalid
 from penstock.ids import is_digest
 from penstock.units import KIB
@@ -35,23 +35,24 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _FORBIDDEN_VARIABLES = frozenset({"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES"})
 _OWN_VARIABLES = "PENSTOCK_"
 
+Entry = Input | Scalar | None
 
-def bound_step(name: str, step: StepSpec, draft: Draft, compute: str) -> PlannedStep:
-    """Return a step with everything resolved. `compute` is the target of steps that name none."""
-    where = f"steps.{name}"
+
+def bound_step(
+    name: str, step: StepSpec, draft: Draft, compute: str, before: Iterable[str] = ()
+) -> PlannedStep:
+    """Return a step with everything resolved.
+
+    `compute` is the target of steps that name none; `before` are steps of the run that it needs anyhow.
+    """
+    where = f"{draft.place}steps.{name}"
     problems = draft.problems
-    inputs: dict[str, Bound] = {}
-    for key, entry in step.inputs.items():
-        place = f"{where}.inputs.{key}"
-        check_name(key, place, problems)
-        try:
-            bound = bound_input(entry, place, draft)
-        except Invalid as error:
-            problems.add(error.code, place, error.message, error.hint)
-            bound = Bound(value="")  # told once; whatever uses this input is fine
-        if bound is not None:
-            inputs[key] = bound
-    needs = _needs(name, step, inputs, draft)
+    inputs = {
+        key: bound
+        for key, bound in bound_inputs(step.inputs, where, draft).items()
+        if bound is not None
+    }
+    needs = _needs(name, step, inputs, draft, before)
     command = _command(step, inputs, where, draft)
     variables = _variables(step, inputs, where, draft)
     _check_limits(step, where, problems)
@@ -60,7 +61,7 @@ def bound_step(name: str, step: StepSpec, draft: Draft, compute: str) -> Planned
     except Invalid as error:
         problems.add(error.code, error.where, error.message, error.hint)
     return PlannedStep(
-        name=name,
+        name=draft.names[name],
         command=command,
         code=(code := _code(step, where, problems)),
         code_digest=_code_digest(step, code, where, problems),
@@ -69,8 +70,8 @@ def bound_step(name: str, step: StepSpec, draft: Draft, compute: str) -> Planned
         needs=needs,
         environment=_environment(step, where, draft),
         environment_variables=variables,
-        compute=_compute(step, where, draft) or compute,
         resources=step.resources,
+        compute=compute_of(step, where, draft) or compute,
         timeout_s=step.limits.timeout,
         deadline_s=step.limits.deadline,
         expected_s=step.limits.expected,
@@ -80,19 +81,42 @@ def bound_step(name: str, step: StepSpec, draft: Draft, compute: str) -> Planned
     )
 
 
-def _needs(name: str, step: StepSpec, inputs: Mapping[str, Bound], draft: Draft) -> tuple[str, ...]:
-    needs = {bound.step for bound in inputs.values() if bound.step}
+def bound_inputs(entries: Mapping[str, Entry], where: str, draft: Draft) -> dict[str, Bound | None]:
+    """Return inputs bound; None: declared, without a value. What is wrong goes to the problems."""
+    inputs: dict[str, Bound | None] = {}
+    for key, entry in entries.items():
+        place = f"{where}.inputs.{key}"
+        check_name(key, place, draft.problems)
+        try:
+            inputs[key] = bound_input(entry, place, draft)
+        except Invalid as error:
+            draft.problems.add(error.code, place, error.message, error.hint)
+            inputs[key] = Bound(value="")  # told once; whatever uses this input is fine
+    return inputs
+
+
+def named_needs(step: StepSpec, where: str, draft: Draft) -> set[str]:
+    """Return the steps of the run that a step names as its needs."""
+    needs: set[str] = set()
     for need in step.needs:
         if need in draft.spec.steps:
-            needs.add(need)
+            needs.update(draft.run_names(need))
         else:
             message = f"no step {shown(need)}"
-            draft.problems.add_unknown(
-                "E_REF", f"steps.{name}.needs", message, need, draft.spec.steps
-            )
-    if name in needs:
-        needs.discard(name)
-        draft.problems.add("E_REF", f"steps.{name}", "a step cannot need itself")
+            draft.problems.add_unknown("E_REF", f"{where}.needs", message, need, draft.spec.steps)
+    return needs
+
+
+def _needs(
+    name: str, step: StepSpec, inputs: Mapping[str, Bound], draft: Draft, before: Iterable[str]
+) -> tuple[str, ...]:
+    where = f"{draft.place}steps.{name}"
+    needs = {bound.step for bound in inputs.values() if bound.step}
+    needs |= named_needs(step, where, draft)
+    needs.update(before)
+    if draft.names[name] in needs:
+        needs.discard(draft.names[name])
+        draft.problems.add("E_REF", where, "a step cannot need itself")
     return tuple(sorted(needs))
 
 
@@ -218,7 +242,8 @@ def _whole_text(text: str, where: str, draft: Draft) -> str:
         return ""
 
 
-def _compute(step: StepSpec, where: str, draft: Draft) -> str:
+def compute_of(step: StepSpec, where: str, draft: Draft) -> str:
+    """Return the compute target that a step names, or an empty text."""
     place = f"{where}.compute"
     return target_of(_whole_text(step.compute, place, draft), place, draft.problems)
 

@@ -4,6 +4,7 @@ Used by the client for component files and by the planner for registered compone
 the same. As in Azure ML the step goes before its component, key by key.
 """
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,7 +45,7 @@ def filled(component: StepSpec, step: StepSpec) -> StepSpec:
     )
 
 
-def filled_inputs(declared: dict[str, Value], given: dict[str, Value]) -> dict[str, Value]:
+def filled_inputs(declared: Mapping[str, Value], given: Mapping[str, Value]) -> dict[str, Value]:
     """Return declared inputs with the values that are given; undeclared ones come last."""
     result = {name: filled_input(entry, given.get(name)) for name, entry in declared.items()}
     return result | {name: value for name, value in given.items() if name not in declared}
