@@ -2,6 +2,7 @@
 
 from penstock.contracts import (
     artifacts,
+    data,
     dead_letters,
     events,
     inbox,
@@ -301,6 +302,28 @@ MESSAGES: dict[str, Message | Strict | object] = {
         parameters={"gamma": 0.001},
         tags={"team": "vision"},
         traceparent=HEAD.traceparent,
+    ),
+    "work.import": work.WorkItem(
+        run=RUN,
+        step="import--titanic",
+        attempt=1,
+        pipeline="digits",
+        kind="import",
+        source=data.Location(datastore="lake", root="s3://bucket/prefix", path="titanic/*.csv"),
+        outputs={"data": plans.PlannedOutput()},
+    ),
+    "work.copy": work.WorkItem(
+        run=RUN,
+        step="train--model",
+        attempt=1,
+        pipeline="digits",
+        kind="copy",
+        inputs={"data": work.WorkInput(type="uri_file", artifact=OTHER)},
+        outputs={"data": plans.PlannedOutput(type="uri_file", mode="upload")},
+        destination=data.Location(datastore="workspaceblobstore", path="models/model.bin"),
+        asset=data.Asset(
+            name="model", kind="model", type="custom_model", version="3", file="model.bin"
+        ),
     ),
     "attempts.reported": inbox.Reports(
         run=RUN,

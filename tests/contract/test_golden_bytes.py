@@ -14,6 +14,7 @@ import pytest
 
 from penstock.contracts import (
     artifacts,
+    data,
     dead_letters,
     events,
     inbox,
@@ -39,6 +40,7 @@ golden_messages = importlib.util.module_from_spec(_module_spec)
 _module_spec.loader.exec_module(golden_messages)
 
 PARTS_OF_OTHERS = {  # structs that occur only inside messages
+    data.Asset, data.Datastore, data.Location,
     artifacts.Entry, artifacts.Grant, artifacts.GrantedPart, artifacts.Layout, artifacts.Named, artifacts.ObjectRef,
     artifacts.Place, artifacts.TreeRef, events.Part, plans.Bound, plans.Given, plans.PlanHead,
     plans.PlannedOutput, plans.PlannedStep, queries.RunSummary, queries.StepForecast,
@@ -63,6 +65,7 @@ def test_every_message_has_golden_bytes() -> None:
     kept = {type(message) for message in golden_messages.MESSAGES.values()} | PARTS_OF_OTHERS
     for module in (
         artifacts,
+        data,
         dead_letters,
         events,
         inbox,

@@ -17,6 +17,10 @@ def work_item(run: Run, step: int) -> WorkItem:
         pipeline=head.pipeline,
         experiment=head.experiment,
         target=plan.compute,
+        kind=plan.kind,
+        source=plan.source,
+        destination=plan.destination,
+        asset=plan.asset,
         command=plan.command,
         code=plan.code,
         inputs={

@@ -9,6 +9,8 @@
     parameter:<n>   a literal input, as JSON, so that 3 and "3" differ
     input:<n>       digest of a data input's content
     output:<n>      how an output is declared
+    source          where an import brings its data from (never reused: what lies there may change)
+    destination     where a copy writes to, and `asset` what it registers (never reused either)
 
 Names of steps, compute targets, retries, timeouts, priorities and descriptions are no parts: they
 cannot change a result. Golden fingerprints are in tests/contract/; changing one throws away
@@ -22,7 +24,7 @@ import msgspec
 
 from penstock.contracts.events import Part
 from penstock.contracts.plans import Bound, PlannedOutput, PlannedStep
-from penstock.contracts.spec import EnvironmentSpec, environment_bytes
+from penstock.contracts.spec import PRIMITIVES, EnvironmentSpec, environment_bytes
 from penstock.ids import Digest, digest_of, is_digest
 
 RECIPE = "command/1"
@@ -32,6 +34,8 @@ SHOWN_MAX = 60
 NAMED_MAX = 3
 
 NONE = "none"
+_FORMS = {"uri_file": "file:", **dict.fromkeys(PRIMITIVES, "value:")}
+"""How a tree reaches the command, where that is not as a folder."""
 _DIGESTED = "blake3:"
 
 Obstacle = Literal["", "off", "refresh", "named", "nondeterministic", "gone", "unfinished"]
@@ -58,7 +62,7 @@ def parts_of(step: PlannedStep, inputs: Mapping[str, str]) -> dict[str, str]:
         KeyError: an input that comes from another step has no digest yet.
     """
     parts = {
-        "kind": RECIPE,
+        "kind": RECIPE if step.kind == "command" else f"{step.kind}/1",
         "code": step.code_digest or step.code or NONE,
         "command": _text(step.command),
         "environment": environment_part(step.environment),
@@ -68,11 +72,17 @@ def parts_of(step: PlannedStep, inputs: Mapping[str, str]) -> dict[str, str]:
     for name, bound in step.inputs.items():
         if is_data(bound):
             digest = inputs[name] if bound.step else inputs.get(name, bound.artifact)
-            parts[f"input:{name}"] = f"file:{digest}" if bound.type == "uri_file" else digest
+            parts[f"input:{name}"] = _FORMS.get(bound.type, "") + digest
         else:
             parts[f"parameter:{name}"] = _text(msgspec.json.encode(bound.value).decode())
     for name, output in step.outputs.items():
         parts[f"output:{name}"] = _declaration(name, output)
+    if step.source is not None:
+        parts["source"] = _text(step.source.text())
+    if step.destination is not None:
+        parts["destination"] = _text(step.destination.text())
+    if step.asset is not None:
+        parts["asset"] = _text(f"{step.asset.kind}:{step.asset.name}:{step.asset.version}")
     return parts
 
 
@@ -187,6 +197,8 @@ def _text(text: str) -> str:
 
 
 def _declaration(name: str, output: PlannedOutput) -> str:
+    if output.type in PRIMITIVES:
+        return f"value:{output.type}"
     # Azure's table and model types are folders to us: calling one the other changes no byte.
     return f"uri_file:{output.file or name}" if output.type == "uri_file" else "uri_folder"
 

@@ -7,6 +7,7 @@ when it holds all of them.
 from typing import Literal
 
 from penstock.contracts.base import Message
+from penstock.contracts.data import Asset, Location
 from penstock.contracts.requests import Reuse
 from penstock.contracts.resources import Resources
 from penstock.contracts.spec import EnvironmentSpec, GitInfo, Scalar
@@ -32,10 +33,15 @@ class Bound(Message):
 
 
 class PlannedOutput(Message):
-    """An output a step must produce. `file` names the file of a `uri_file` (default: the output's name)."""
+    """An output a step must produce. `file` names the file of a `uri_file` (default: the output's name).
+
+    A primitive type is a file as well, whose text is the value.
+    """
 
     type: str = "uri_folder"
     file: str = ""
+    mode: str = ""
+    """direct: the folder is not made before the step runs."""
 
 
 class PlannedStep(Message):
@@ -43,6 +49,12 @@ class PlannedStep(Message):
 
     name: str
     command: str
+    kind: Literal["command", "import", "copy"] = "command"
+    """import: brings `source` in as its output. copy: its output is its input, written to `destination`
+    and registered as `asset`. Neither has a command."""
+    source: Location | None = None
+    destination: Location | None = None
+    asset: Asset | None = None
     code: str = ""
     """Digest of the source snapshot, or empty."""
     code_digest: str = ""

@@ -7,6 +7,7 @@ Expressions are those of Azure ML's CLI v2, kept as text until the planner reads
     in a step's output            ${{parent.outputs.y}}
 
 Data travels as artifacts: `path: "artifact:<digest>"` names a stored tree (contracts/artifacts.py).
+What lies elsewhere (contracts/data.py) becomes one in a step of its own that the planner adds.
 The JSON Schema of `PipelineSpec` is kept in shared/docs/schemas/ and compared by a test.
 """
 
@@ -40,6 +41,8 @@ DataType = Literal[
     "uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model"
 ]
 
+StepKind = Literal["command", "copy"]
+
 STEPS_MAX = 100_000
 SPEC_BYTES_MAX = 64 * 1024 * 1024
 INLINE_BYTES_MAX = (
@@ -50,8 +53,8 @@ INLINE_BYTES_MAX = (
 class Input(Strict):
     """A declared input of a pipeline, or an object-form input of a step.
 
-    Primitive types take `default` or `value`; data types take `path`: `artifact:<digest>` or, in
-    a step, an expression. `file` is the name of the single file of a `uri_file` artifact.
+    Primitive types take `default` or `value`; data types take `path`: `artifact:<digest>`, a location
+    (`https:`, `azureml://datastores/D/paths/P`) or, in a step, an expression.
     """
 
     type: DataOrPrimitive = "uri_folder"
@@ -67,12 +70,20 @@ class Input(Strict):
 
 
 class Output(Strict):
-    """A declared output. `path` may bind it to a pipeline output: ${{parent.outputs.y}}."""
+    """A declared output. `path` may bind it to a pipeline output: ${{parent.outputs.y}}.
 
-    type: DataType = "uri_folder"
+    Any other `path` is a place on a datastore where the output is written as well, once it is stored.
+    A primitive type is a file whose text is a value for later steps. Pipeline-level settings win.
+    """
+
+    type: DataOrPrimitive = "uri_folder"
     path: str = ""
     mode: str = ""
     description: str = ""
+    name: str = ""
+    """Registers the output as a data or model asset of this name when the step has ended well."""
+    version: str = ""
+    """Of the registered asset; empty: the next one."""
 
 
 class Limits(Strict):
@@ -138,6 +149,8 @@ class StepSpec(Strict):
     command: str = ""
     component: str = ""
     pipeline: "PipelineSpec | None" = None
+    kind: StepKind = "command"
+    """copy: no command; the one output is the one input's tree, written and registered as it says."""
     code: str = ""
     hash_paths: tuple[str, ...] = ()
     hash_digest: str = ""
@@ -159,6 +172,8 @@ class Settings(Strict):
     """Settings of a whole pipeline. `deadline`: seconds from accepted to ended; 0: the workspace's."""
 
     default_compute: str = ""
+    default_datastore: str = ""
+    """What ${{default_datastore}} means in an output's path."""
     continue_on_step_failure: bool = False
     force_rerun: bool = False
     deadline: float = 0

@@ -8,6 +8,7 @@ from typing import Literal
 
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.base import Message
+from penstock.contracts.data import Asset, Location
 from penstock.contracts.plans import PlannedOutput
 from penstock.contracts.resources import Offer, Resources
 from penstock.contracts.spec import EnvironmentSpec, Scalar
@@ -16,7 +17,10 @@ WAITING_MAX = 100
 
 
 class WorkInput(Message):
-    """An input of an attempt: a literal value or a stored tree."""
+    """An input of an attempt: a literal value or a stored tree.
+
+    The tree of a primitive `type` holds one file, whose text is the value.
+    """
 
     type: str = "literal"
     value: Scalar | None = None
@@ -32,6 +36,10 @@ class WorkItem(Message, tag="work.item.v1"):
     pipeline: str
     experiment: str = ""
     target: str = "default"
+    kind: Literal["command", "import", "copy"] = "command"
+    source: Location | None = None
+    destination: Location | None = None
+    asset: Asset | None = None
     command: str = ""
     code: str = ""
     inputs: dict[str, WorkInput] = {}
