@@ -27,9 +27,17 @@ from penstock.contracts.work import (
 )
 from penstock.errors import PenstockError, Transient
 from penstock_executor.decide import layout, outcome
+from penstock_executor.environments import Held
 from penstock_executor.logs import Logs, Tap
 from penstock_executor.place import kill_marked
-from penstock_executor.preparing import Stamps, command_of, fetched, input_failure, input_stamps
+from penstock_executor.preparing import (
+    Stamps,
+    command_of,
+    environment_of,
+    fetched,
+    input_failure,
+    input_stamps,
+)
 from penstock_executor.process import Command, NotStarted, Running, out_of_memory_kills
 from penstock_executor.step_socket import StepSocket
 from penstock_executor.storing import archived, disk_full, stored_outputs
@@ -40,6 +48,7 @@ first = itemgetter(0)
 CLOSING_PATIENCE_S = 10.0
 """How long archive and live log may take when the attempt was stopped."""
 NAMES_SHOWN_MAX = 20
+AWAY = {"E_DISK": "disk space", "E_ENVIRONMENT": "the package index"}
 
 Result = AttemptSucceeded | AttemptFailed
 
@@ -70,6 +79,7 @@ class Attempt:
         self._place = layout.Place("")
         self._logs: Logs | None = None
         self._socket: StepSocket | None = None
+        self._environment: Held | None = None
 
     @property
     def waiting(self) -> Waiting | None:
@@ -145,6 +155,8 @@ class Attempt:
                 await self._running.ended
             if self._running.ended.exception() is not None:  # its keeper was killed: no one reaped
                 await asyncio.to_thread(kill_marked, [self._place.root])
+        if self._environment is not None:
+            self._environment.close()
         if self._socket is not None:
             self._socket.close()
         if self._logs is not None:
@@ -167,6 +179,7 @@ class Attempt:
             attempt=item.attempt,
             delivery=self.delivery,
         )
+        self._environment = await environment_of(shop, item, self._place, patience, self._logs.note)
         data = await fetched(shop, item, self._place, patience)
         if not shop.launcher.namespace:  # in one, inputs are mounted read-only
             self._stamps = await asyncio.to_thread(input_stamps, data.manifests)
@@ -179,6 +192,7 @@ class Attempt:
             self._place,
             data.bindings,
             socket=self._socket.path,
+            environment=self._environment,
             note=self._logs.note,
         )
         shop.crash("executor.after-prepare")
@@ -328,7 +342,7 @@ class Attempt:
     def _tell(self, what: str, error: Transient) -> None:
         self._log.warning("waiting", what=what, code=error.code, error=error.message)
         if self._logs is not None:
-            away = "disk space" if error.code == "E_DISK" else "the store"
+            away = AWAY.get(error.code, "the store")
             self._logs.note(f"{what}: waiting for {away}: {error.message}")
 
 

@@ -5,12 +5,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from penstock.environments.tables import tables
 from penstock.errors import Transient
 from penstock.runtime.service import Context, run
 from penstock.runtime.settings import FILE_NAME, load, refuse_unknown_variables
 from penstock.trees.client import TreeClient
 from penstock_executor.decide.environment import usual_variables
 from penstock_executor.decide.forkable import Program
+from penstock_executor.environments import Environments
 from penstock_executor.forking import ForkServers, Limits
 from penstock_executor.place import Attempts, plain, python_folder
 from penstock_executor.process import Launcher, shell
@@ -71,6 +73,14 @@ async def work(context: Context[Settings]) -> None:
             forks.expect(
                 Program("python", (), "script", "", ()), usual_variables(folder, os.environ)
             )
+        environments = Environments(
+            data,
+            tables(settings.environment_tables),
+            log,
+            bytes_max=settings.environments_bytes_max,
+            linked=launcher.namespace,  # there a step cannot write to them
+            crash=context.crash,
+        )
         workshop = Workshop(
             executor=context.instance,
             bus=context.bus,
@@ -82,12 +92,14 @@ async def work(context: Context[Settings]) -> None:
             log=log,
             shell=shell(),
             python_folder=folder,
+            environments=environments,
             forks=forks,
             crash=context.crash,
         )
         try:
             await Executor(context, workshop).serve()
         finally:
+            environments.close()
             if forks is not None:
                 forks.close()
             await trees.close()

@@ -14,6 +14,7 @@ from penstock_executor.decide import layout, outcome
 from penstock_executor.decide.command import substituted, text_of
 from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, variables
 from penstock_executor.decide.forkable import program_of
+from penstock_executor.environments import Held
 from penstock_executor.place import remove
 from penstock_executor.process import Command
 from penstock_executor.workshop import Failed, Patience, Workshop, together
@@ -74,6 +75,42 @@ async def fetched(
     return Fetched(Bindings(inputs=inputs, outputs=outputs), manifests)
 
 
+async def environment_of(
+    shop: Workshop,
+    item: WorkItem,
+    place: layout.Place,
+    patience: Patience,
+    note: Callable[[str], None],
+) -> Held | None:
+    """Return the environment of a step, built if it has to be; None: the executor's own interpreter.
+
+    Raises:
+        Failed: E_ENVIRONMENT, it cannot be built here.
+    """
+    spec = item.environment
+    if spec is None or shop.environments is None:
+        return None
+    where = f"{item.step}.environment"
+    environments, keep = shop.environments, Path(place.environment_log)
+
+    async def once() -> tuple[Held | None, tuple[str, ...]]:
+        with patience.telling("build", "E_ENVIRONMENT") as tell:
+
+            def told(text: str) -> None:
+                tell(text)
+                note(text)
+
+            return await environments.held(spec, where, told, keep)
+
+    try:
+        held, notes = await patience.wait(once, "environment")
+    except PenstockError as error:
+        raise Failed(outcome.error_failure(error, where, "E_ENVIRONMENT")) from error
+    for text in notes:
+        note(text)
+    return held
+
+
 def command_of(
     shop: Workshop,
     item: WorkItem,
@@ -81,6 +118,7 @@ def command_of(
     bindings: Bindings,
     *,
     socket: Path,
+    environment: Held | None,
     note: Callable[[str], None],
 ) -> Command:
     """Return what to run.
@@ -94,18 +132,18 @@ def command_of(
         name: substituted(value, bindings.inputs, bindings.outputs, f"{item.step}.{name}")
         for name, value in item.environment_variables.items()
     }
-    environment, left_out = variables(
+    given, left_out = variables(
         item,
         place,
         bindings,
-        declared=declared,
+        declared={**(item.environment.variables if item.environment else {}), **declared},
         environ=os.environ,
-        python_folder=shop.python_folder,
+        python_folder=environment.python_folder if environment else shop.python_folder,
         socket=str(socket),
     )
     if left_out:
         note(f"too long for the kernel, so left out: {', '.join(left_out)}")
-    if "\x00" in text or any("\x00" in n + v for n, v in environment.items()):
+    if "\x00" in text or any("\x00" in n + v for n, v in given.items()):
         message = "a NUL character in the command, or in a variable"
         raise Failed(Failure(code="E_COMMAND", message=message, where=where))
     arguments = [shop.shell, "-c", text]
@@ -118,8 +156,8 @@ def command_of(
     return Command(
         arguments=arguments,
         folder=place.code,
-        environment=environment,
-        read_only=[place.inputs],
+        environment=given,
+        read_only=[place.inputs, *([str(environment.folder)] if environment else [])],
         program=program,
     )
 

@@ -22,6 +22,8 @@ class Settings(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: str = ""
     """Folder of attempts and cache; empty: `.penstock/executor`. May be shared by executors."""
     cache_bytes_max: int = 20 * GIB
+    environments_bytes_max: int = 30 * GIB
+    """Space for environments; those used the longest time ago go first."""
     drain_s: float = 30
     """Seconds that running attempts get to finish after SIGTERM; then another executor takes them."""
     namespace: Literal["auto", "off"] = "auto"

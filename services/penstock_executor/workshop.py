@@ -1,7 +1,8 @@
 """What all attempts of an executor share, and how one waits for what is away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from penstock.contracts.work import Failure
 from penstock.errors import Transient
 from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
+from penstock_executor.environments import Environments
 from penstock_executor.forking import ForkServers
 from penstock_executor.place import Attempts
 from penstock_executor.process import Command, Launcher, Running
@@ -43,6 +45,8 @@ class Workshop:
     shell: str
     python_folder: str
     crash: Crash = never
+    environments: Environments | None = None
+    """None: no step may have one."""
     forks: ForkServers | None = None
     """None: every step is a plain process."""
     sources: Sources = field(default_factory=Sources)
@@ -84,6 +88,18 @@ class Patience:
         """What is waited for now: since when (seconds since 1970), and the last error."""
         self._clock = clock
         self._tell = tell
+
+    @contextlib.contextmanager
+    def telling(self, what: str, code: str) -> Iterator[Callable[[str], None]]:
+        """Say that something is waited for which is no error; what it is, is told to what comes back."""
+
+        def tell(message: str) -> None:
+            self.waits[what] = (self._clock.now(), Transient(message, code=code))
+
+        try:
+            yield tell
+        finally:
+            self.waits.pop(what, None)
 
     async def wait(self, work: Callable[[], Awaitable[T]], what: str, *, disk: bool = False) -> T:
         """Return what `work` returns, trying again for up to `limit_s`, and telling so.

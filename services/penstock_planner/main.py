@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from penstock.bus.topology import ensure
+from penstock.environments.tables import tables
 from penstock.errors import Invalid
 from penstock.runtime.service import Context, run
 from penstock.runtime.settings import load, refuse_unknown_variables
 from penstock.trees.client import TreeClient
+from penstock_planner.decide.environments import Environments
 from penstock_planner.settings import Settings
 from penstock_planner.shell.callers import Callers
 from penstock_planner.shell.intake import Intake
@@ -52,7 +54,8 @@ async def serve(context: Context[Settings]) -> None:
     bus, names, log = context.bus, context.names, context.log
     await ensure(bus, names, NEEDED)
     trees = TreeClient(bus, names, patience_s=ARTIFACT_PATIENCE_S)
-    pipelines = Pipelines(bus, names, trees, crash=context.crash)
+    environments = Environments(tables(context.settings.environment_tables))
+    pipelines = Pipelines(bus, names, trees, environments=environments, crash=context.crash)
     callers = Callers(bus, names, log)
     runs = Runs(bus, names, pipelines, trees, crash=context.crash)
     intake = Intake(

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from penstock.contracts.plans import PlannedOutput
-from penstock.contracts.spec import EnvironmentSpec
 from penstock.contracts.work import WorkInput, WorkItem
 from penstock.errors import Invalid
 from penstock_executor.decide.command import substituted, text_of
@@ -192,7 +191,6 @@ def test_a_variable_that_the_kernel_refuses_is_left_out_and_named() -> None:
         ({"code": "abc"}, "E_CODE"),
         ({"command": "  \n"}, "E_COMMAND"),
         ({"attempt": -1}, "E_ID"),
-        ({"environment": EnvironmentSpec(name="sklearn-1.5")}, "E_ENVIRONMENT"),
     ],
 )
 def test_a_work_item_whose_names_lead_elsewhere_is_refused(

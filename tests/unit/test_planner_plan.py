@@ -302,7 +302,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("missing data", {"inputs": {"p": {"type": "uri_file"}}}, "E_MISSING_INPUT inputs.p: required, and neither a value nor a default; allowed: artifact:<digest> (set it with -p p=…)"),
     ("local path", {"inputs": {"p": {"type": "uri_file", "path": "./data"}}}, "E_PATH inputs.p.path: './data' is not stored; allowed: artifact:<64 hexadecimal digits> (the command line and the SDK upload local paths at submission)"),
     ("local code", {"steps": {"a": step(code="./src")}}, "E_PATH steps.a.code: './src' is not stored; allowed: artifact:<64 hexadecimal digits> (the command line and the SDK upload source folders at submission)"),
-    ("environment", {"steps": {"a": step(environment="azureml:env:1")}}, "E_ENVIRONMENT steps.a.environment: 'azureml:env:1'; allowed in this release: nothing, which is the executor's own interpreter (leave it out, and install what the step imports beside the executor)"),
+    ("environment", {"steps": {"a": step(environment="azureml:env:1")}}, "E_ENVIRONMENT steps.a.environment: no environment 'azureml:env:1'; allowed: a registered one, a curated name, or its content: image, conda, pip, python (register it with: penstock environment create --file FILE; or leave it out, which is the executor's own interpreter)"),
     ("retries", {"steps": {"a": step(limits={"retries": 101})}}, "E_RANGE steps.a.limits.retries: 101; allowed: 0 to 100"),
     ("timeout", {"steps": {"a": step(limits={"timeout": -1})}}, "E_RANGE steps.a.limits.timeout: -1.0; allowed: 0 or more"),
     ("priority", {"request": {"priority": 101}}, "E_RANGE priority: 101; allowed: -100 to 100"),

@@ -61,6 +61,11 @@ class Place:
         return f"{self.root}/images"
 
     @property
+    def environment_log(self) -> str:
+        """What the build of the environment wrote, if it was built for this attempt."""
+        return f"{self.root}/log/environment.txt"
+
+    @property
     def log(self) -> str:
         """What is archived."""
         return f"{self.root}/log"
@@ -109,7 +114,7 @@ def checked_item(item: WorkItem) -> WorkItem:
     """Return a work item whose names may become paths and subjects.
 
     Raises:
-        Invalid: E_ID, E_COMMAND, E_CODE, E_ENVIRONMENT, E_INPUT, E_OUTPUT_TYPE or E_LIMIT.
+        Invalid: E_ID, E_COMMAND, E_CODE, E_INPUT, E_OUTPUT_TYPE or E_LIMIT.
     """
     if not is_run_id(item.run):
         raise Invalid(f"{item.run[:40]!r} is not a run id", code="E_ID", where="run")
@@ -137,13 +142,6 @@ def checked_item(item: WorkItem) -> WorkItem:
         )
     for name, output in item.outputs.items():
         _checked_file(file_name(name, output), f"{item.step}.outputs.{name}")
-    if item.environment is not None:
-        raise Invalid(
-            f"{item.environment.name[:80] or 'an environment'} cannot be built here; allowed: nothing, which is the "
-            "executor's own interpreter",
-            code="E_ENVIRONMENT",
-            where=item.step,
-        )
     if not item.command.strip():
         raise Invalid("the command is empty", code="E_COMMAND", where=item.step)
     return item

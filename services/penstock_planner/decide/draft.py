@@ -11,6 +11,7 @@ from penstock.contracts.plans import PlannedOutput
 from penstock.contracts.spec import Output, PipelineSpec, StepSpec
 from penstock.errors import Invalid
 from penstock.ids import derived_id, is_name
+from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.expressions import OPEN, Reference, whole
 from penstock_planner.decide.parameters import Given, check_mode, check_name
 from penstock_planner.decide.problems import Problems, shown
@@ -45,6 +46,7 @@ class Draft:
     place: str = ""
     """What stands before "steps" and "inputs" in the places of this pipeline."""
     prefix: str = ""
+    environments: Environments = field(default_factory=Environments)
     taken: dict[str, str] = field(default_factory=dict)
     """Names of the run's steps, of all pipelines → their places."""
 
@@ -57,6 +59,7 @@ class Draft:
             notes=self.notes,
             place=f"{self.place}steps.{name}.pipeline.",
             prefix=f"{self.prefix}{name}{INSIDE}",
+            environments=self.environments,
             taken=self.taken,
         )
 

@@ -20,6 +20,7 @@ from penstock.contracts.spec import STEPS_MAX, GitInfo, PipelineSpec
 from penstock.errors import Invalid
 from penstock.units import KIB
 from penstock_planner.decide.draft import Draft, declare
+from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.graph import cycle_of, cycle_text, order_of
 from penstock_planner.decide.nesting import bound_steps
 from penstock_planner.decide.parameters import check_name, given
@@ -60,22 +61,29 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def planned(spec: PipelineSpec, request: RunRequest, origin: Origin) -> Plan:
-    """Return the plan of a run.
+def planned(
+    spec: PipelineSpec,
+    request: RunRequest,
+    origin: Origin,
+    environments: Environments | None = None,
+) -> Plan:
+    """Return the plan of a run; `environments` is what names of environments mean.
 
     Raises:
         Invalid: the first thing that is wrong; its message lists everything else that is.
     """
-    return _planned(spec, request, origin, complete=True)
+    return _planned(spec, request, origin, environments or Environments(), complete=True)
 
 
-def checked(spec: PipelineSpec) -> tuple[str, ...]:
+def checked(spec: PipelineSpec, environments: Environments | None = None) -> tuple[str, ...]:
     """Return warnings about a spec that is to be registered; inputs need no values yet.
 
     Raises:
         Invalid: as `planned`.
     """
-    plan = _planned(spec, RunRequest(), Origin(run=""), complete=False)
+    plan = _planned(
+        spec, RunRequest(), Origin(run=""), environments or Environments(), complete=False
+    )
     return plan.notes
 
 
@@ -116,7 +124,14 @@ def parts_of(head: PlanHead, steps: Sequence[PlannedStep]) -> tuple[PlanPart, ..
     )
 
 
-def _planned(spec: PipelineSpec, request: RunRequest, origin: Origin, *, complete: bool) -> Plan:
+def _planned(
+    spec: PipelineSpec,
+    request: RunRequest,
+    origin: Origin,
+    environments: Environments,
+    *,
+    complete: bool,
+) -> Plan:
     problems = Problems()
     _check_size(spec, problems)
     problems.refuse()
@@ -125,6 +140,7 @@ def _planned(spec: PipelineSpec, request: RunRequest, origin: Origin, *, complet
         spec=spec,
         given=given(spec, request.parameters, problems, complete=complete),
         problems=problems,
+        environments=environments,
     )
     declare(draft)
     compute = _default_compute(spec, request, draft)

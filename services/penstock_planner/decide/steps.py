@@ -12,6 +12,7 @@ from penstock.errors import Invalid
 from penstock.ids import is_digest
 from penstock.units import KIB
 from penstock_planner.decide.draft import Draft
+from penstock_planner.decide.environments import environment_of
 from penstock_planner.decide.expressions import (
     OPEN,
     OPTIONAL_OPEN,
@@ -261,15 +262,9 @@ def target_of(text: str, where: str, problems: Problems) -> str:
 def _environment(step: StepSpec, where: str, draft: Draft) -> EnvironmentSpec | None:
     if isinstance(step.environment, EnvironmentSpec):
         return step.environment
-    text = _whole_text(step.environment, f"{where}.environment", draft)
-    if text:
-        draft.problems.add(
-            "E_ENVIRONMENT",
-            f"{where}.environment",
-            f"{shown(text)}; allowed in this release: nothing, which is the executor's own interpreter",
-            "leave it out, and install what the step imports beside the executor",
-        )
-    return None
+    place = f"{where}.environment"
+    text = _whole_text(step.environment, place, draft)
+    return environment_of(text, draft.environments, place, draft.problems)
 
 
 def _code(step: StepSpec, where: str, problems: Problems) -> str:

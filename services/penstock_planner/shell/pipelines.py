@@ -17,6 +17,7 @@ from penstock.contracts.subjects import Subjects
 from penstock.errors import Conflict, Corrupt, Invalid, NotFound
 from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
+from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.problems import nearest
 from penstock_planner.decide.reading import (
     SPEC_FILE,
@@ -54,8 +55,15 @@ class Pipelines:
     """The buckets `pipelines` and `specs`."""
 
     def __init__(
-        self, bus: Bus, names: Subjects, trees: TreeClient, *, crash: Crash = never
+        self,
+        bus: Bus,
+        names: Subjects,
+        trees: TreeClient,
+        *,
+        environments: Environments | None = None,
+        crash: Crash = never,
     ) -> None:
+        self.environments = environments or Environments()
         self.bus = bus
         self.crash = crash
         self.trees = trees

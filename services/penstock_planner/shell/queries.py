@@ -82,7 +82,8 @@ class Queries:
         """Return what would become of each step if this request were made now."""
         request = read(data, RunRequest, "request")
         resolved = await self.pipelines.resolved(request, float("inf"))
-        plan = await plan_of(resolved, request, Origin(run="", version=resolved.version))
+        origin = Origin(run="", version=resolved.version)
+        plan = await plan_of(resolved, request, origin, self.pipelines.environments)
         notes = list(plan.notes)
         outlook = outlook_of(plan.steps, plan.head.reuse)
         nearer = list(outlook.steps)
@@ -135,7 +136,7 @@ class Queries:
                 hint="write `name:` into the file, or give one with --name",
             )
         checked_name(name, "request.name")
-        checked(msgspec.structs.replace(resolved.spec, name=name))
+        checked(msgspec.structs.replace(resolved.spec, name=name), self.pipelines.environments)
         return await self.pipelines.create(name, resolved, command.who, self.clock.now())
 
     async def list(self, data: bytes) -> PipelinesAnswer:

@@ -40,6 +40,7 @@ from penstock.ids import derived_id, run_id
 from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
 from penstock.units import Seconds
+from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.plan import Origin, Plan, parts_of, planned
 from penstock_planner.decide.reading import Wish, content_of
 from penstock_planner.decide.rerun import steps_named, steps_to_run, with_given
@@ -98,7 +99,7 @@ class Runs:
         at = entry.at if entry else message.at
         resolved = await self.pipelines.resolved(request, at)
         origin = self._origin(wish, message, entry, resolved)
-        plan = await plan_of(resolved, request, origin)
+        plan = await plan_of(resolved, request, origin, self.pipelines.environments)
         return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
 
     def _origin(
@@ -256,11 +257,12 @@ class Runs:
         spec = await self.pipelines.spec(summary.spec, summary.pipeline)
         resolved = Resolved(spec, summary.spec, summary.version, summary.git)
         origin = self._origin(wish, message, entry, resolved, rerun_of=request.run)
-        plan = await plan_of(resolved, _as_request(summary, request), origin)
+        known = self.pipelines.environments
+        plan = await plan_of(resolved, _as_request(summary, request), origin, known)
         if request.from_ != "start":
             if summary.state not in RUN_STATES_FINAL:
                 raise _not_ended(request.run, summary.state)
-            before = await plan_of(resolved, _as_request(summary, None), origin)
+            before = await plan_of(resolved, _as_request(summary, None), origin, known)
             plan = await self._taking_over(request, before, plan)
         at = entry.at if entry else message.at
         return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
@@ -303,11 +305,13 @@ class Runs:
                 return views
 
 
-async def plan_of(resolved: Resolved, request: RunRequest, origin: Origin) -> Plan:
+async def plan_of(
+    resolved: Resolved, request: RunRequest, origin: Origin, environments: Environments
+) -> Plan:
     """Return the plan of a run, made beside the loop when it is a large one. Raises as `planned`."""
     if len(resolved.spec.steps) < IN_THREAD_STEPS_MIN:
-        return planned(resolved.spec, request, origin)
-    return await asyncio.to_thread(planned, resolved.spec, request, origin)
+        return planned(resolved.spec, request, origin, environments)
+    return await asyncio.to_thread(planned, resolved.spec, request, origin, environments)
 
 
 def _as_request(summary: RunSummary, request: RerunRequest | None) -> RunRequest:

@@ -42,6 +42,7 @@ Point = Literal[
     "scheduler.before-compact",  # the log says more than anybody needs
     # executor: work becomes a result
     "executor.after-take",  # an attempt is on loan, nothing is done
+    "executor.in-environment",  # an environment is half built, nothing says that it is whole
     "executor.after-prepare",  # code and inputs lie ready, nobody was told of a start
     "executor.after-start",  # the start was reported, or is about to be; user code runs
     "executor.after-end",  # user code has ended, no output is stored

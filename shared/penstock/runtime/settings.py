@@ -52,6 +52,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     instance: str = ""
     """Name of this copy of a service; empty: made from host and pid."""
     log_level: str = "info"
+    environment_tables: str = ""
+    """File that is laid over penstock/environments/tables.yaml: what curated names and images mean here."""
     crash_at: str = ""
     """Where to die, for the chaos harness alone: see penstock/runtime/crash.py."""
 
