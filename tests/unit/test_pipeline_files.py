@@ -107,9 +107,9 @@ jobs:
         },
     )
     assert found.locals == (
+        Local(("inputs", "rows"), tmp_path / "rows.csv"),
         Local(("steps", "prepare", "code"), tmp_path / "src", ("prepare.py",)),
         Local(("steps", "train", "code"), tmp_path / "src"),
-        Local(("inputs", "rows"), tmp_path / "rows.csv"),
     )
     assert found.notes == ()
     assert found.where("steps", "train", "inputs", "rate") == "p.yml:34:7"
@@ -129,20 +129,16 @@ jobs:
   b:
     command: x
     environment: azureml:AzureML-sklearn@latest
-    outputs: {m: {path: azureml://datastores/x/paths/y, name: model}}
+    outputs: {m: {pth: azureml://datastores/x/paths/y, name: model}}
 """,
         tmp_path,
     )
     assert sorted(found.notes) == [
-        (
-            "environment azureml:AzureML-sklearn@latest is not built in this release: a, b run in "
-            "the executor's own Python"
-        ),
-        "p.yml:13:19: the path of output 'm' is not used: outputs are stored by content",
-        "p.yml:13:57: output 'm' is not registered under a name in this release",
-        "p.yml:3:12: default_datestore is not used in this release",
-        "p.yml:3:46: zzz is unknown and not used",
-        "p.yml:8:17: instance_type is not used in this release",
+        "p.yml:13:19: unknown key 'pth' is not used (did you mean 'path'?)",
+        "p.yml:3:12: default_datestore is ignored: a slip in Azure's own examples",
+        "p.yml:3:46: unknown key 'zzz' is not used",
+        "p.yml:8:17: instance_type is ignored: say cores, memory, gpus",
+        "p.yml:9:5: services is ignored: no ssh, no notebook beside a step",
     ]
 
 

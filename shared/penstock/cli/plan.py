@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 @output_option
 @target_options
 def command(
-    *, where: Where, pipeline: str, params: tuple[str, ...], reuse: Reuse, compute: str, output: str
+    *,
+    where: Where,
+    pipeline: str,
+    params: tuple[str, ...],
+    reuse: Reuse,
+    compute: str,
+    values: tuple[str, ...],
+    strict: bool,
+    output: str,
 ) -> None:
     """Say what would run and what would be reused, and why. Nothing is run.
 
@@ -34,7 +42,7 @@ def command(
     from penstock.sdk.submissions import definition_of
 
     given = pairs_of(params)
-    what = definition_of(pipeline) or pipeline
+    what = definition_of(pipeline, strict=strict, values=values) or pipeline
 
     async def body(client: AsyncClient) -> None:
         forecast = await client.plan(

@@ -19,7 +19,7 @@ REUSES = ("use", "refresh", "off")
 
 
 def request_options(function: click.decorators.FC) -> click.decorators.FC:
-    """Give a command what `plan` and `submit` share: -p, --reuse and --compute."""
+    """Give a command what `plan` and `submit` share: -p, --reuse, --compute, --set and --strict."""
     for option in reversed(
         (
             click.option(
@@ -31,6 +31,11 @@ def request_options(function: click.decorators.FC) -> click.decorators.FC:
                 help="use: take what is there · refresh: run anew · off: run anew, offer nothing.",
             ),
             click.option("--compute", default="", help="Compute target for steps that name none."),
+            click.option(
+                "--set", "values", multiple=True, metavar="A.B.C=VALUE",
+                help="Put a value into the file before it is read; repeat for more.",
+            ),
+            click.option("--strict", is_flag=True, help="Refuse keys of the file that are not known."),
         )
     ):  # fmt: skip
         function = option(function)
@@ -79,6 +84,8 @@ def submit(
     params: tuple[str, ...],
     reuse: Reuse,
     compute: str,
+    values: tuple[str, ...],
+    strict: bool,
     watch: bool,
     wait: bool,
     timeout: float | None,
@@ -95,9 +102,8 @@ def submit(
     from penstock.sdk.submissions import definition_of
 
     given = pairs_of(params)
-    what = (
-        definition_of(pipeline) or pipeline
-    )  # a mistake in the file is told before anything starts
+    # A mistake in the file is told before anything starts.
+    what = definition_of(pipeline, strict=strict, values=values) or pipeline
 
     async def body(client: AsyncClient) -> int:
         answer = await client.submit(

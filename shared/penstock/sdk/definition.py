@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from penstock.contracts.spec import Input, PipelineSpec, StepSpec
+from penstock.contracts.spec import EnvironmentSpec, Input, PipelineSpec, StepSpec
 from penstock.errors import Invalid
 from penstock.ids import did_you_mean
 
@@ -25,16 +25,29 @@ Place = tuple[str, ...]
 """Keys from the root of the spec: ("steps", "train", "code")."""
 
 
+class Include(NamedTuple):
+    """A folder or file that lies beside a step's code under a name; `packed`: as a zip of it."""
+
+    name: str
+    path: Path
+    packed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Local:
     """A folder or file of this machine that stands at `place` of the spec.
 
-    Places: ("steps", step, "code") · ("steps", step, "inputs", name) · ("inputs", name).
+    Places: ("steps", step, "code" or "environment") · ("steps", step, "inputs", name) · ("inputs", name);
+    those of a pipeline within a step begin with ("steps", step, "pipeline").
     """
 
     place: Place
     path: Path
     hash_paths: tuple[str, ...] = ()
+    includes: tuple[Include, ...] = ()
+    """Of code: what lies beside it."""
+    bare: bool = False
+    """Of code: there is nothing but the includes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +159,7 @@ def with_artifacts(spec: PipelineSpec, stored: Mapping[Place, str]) -> PipelineS
     """
     inputs = dict(spec.inputs)
     steps = dict(spec.steps)
+    within: dict[str, dict[Place, str]] = {}
     for place, text in stored.items():
         match place:
             case ("inputs", name):
@@ -156,9 +170,29 @@ def with_artifacts(spec: PipelineSpec, stored: Mapping[Place, str]) -> PipelineS
                 steps[step] = msgspec.structs.replace(steps[step], inputs=values)
             case ("steps", step, "code" | "hash_digest" as what):
                 steps[step] = msgspec.structs.replace(steps[step], **{what: text})
+            case ("steps", step, "environment"):
+                steps[step] = _with_context(steps[step], text)
+            case ("steps", step, "pipeline", *inner):
+                within.setdefault(step, {})[tuple(inner)] = text
             case _:
                 raise AssertionError(place)
+    for step, places in within.items():
+        pipeline = steps[step].pipeline
+        assert pipeline is not None, step  # noqa: S101 - whoever made the Local put a pipeline there
+        steps[step] = msgspec.structs.replace(
+            steps[step], pipeline=with_artifacts(pipeline, places)
+        )
     return msgspec.structs.replace(spec, inputs=inputs, steps=steps)
+
+
+def _with_context(step: StepSpec, text: str) -> StepSpec:
+    environment = step.environment
+    assert isinstance(environment, EnvironmentSpec), environment  # noqa: S101 - as below
+    assert environment.build is not None, environment  # noqa: S101 - as below
+    build = msgspec.structs.replace(environment.build, context=text)
+    return msgspec.structs.replace(
+        step, environment=msgspec.structs.replace(environment, build=build)
+    )
 
 
 def _with_path(value: object, text: str) -> Input:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.contracts.spec import Scalar
-from penstock.errors import NotFound, PenstockError
+from penstock.errors import Invalid, NotFound, PenstockError
 from penstock.ids import did_you_mean
 from penstock.sdk.definition import Definition
 
@@ -28,15 +28,30 @@ Submittable = Definition | Composed | str | Path
 """A definition, a `Pipeline`, the path of a YAML file, or a registered name ("digits", "digits@3")."""
 
 
-def definition_of(what: Submittable) -> Definition | None:
-    """Return what is to be submitted as a definition; None for the name of a registered pipeline."""
+def definition_of(
+    what: Submittable, *, strict: bool = False, values: Sequence[str] = ()
+) -> Definition | None:
+    """Return what is to be submitted as a definition; None for the name of a registered pipeline.
+
+    `strict` and `values` (`a.b.c=value`) are for files: pipeline_files.py.
+
+    Raises:
+        Invalid: E_PARAM, values for what is no file; or whatever is wrong with the file.
+    """
     if isinstance(what, Definition):
         return what
     if isinstance(what, str | Path):
         from penstock.sdk.pipeline_files import read_pipeline
 
         if isinstance(what, Path) or _FILE.search(what) or Path(what).is_file():
-            return read_pipeline(what)
+            return read_pipeline(what, strict=strict, values=values)
+        if values:
+            raise Invalid(
+                f"{what} is no file",
+                code="E_PARAM",
+                where=f"--set {values[0]}",
+                hint="set inputs of a registered pipeline with -p",
+            )
         return None
     return what.definition()
 

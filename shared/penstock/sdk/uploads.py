@@ -11,7 +11,8 @@ import msgspec
 from penstock.contracts.artifacts import PREFIX, Entry, Manifest, tree_digest
 from penstock.contracts.spec import PipelineSpec, spec_bytes
 from penstock.errors import Invalid, PenstockError
-from penstock.sdk.definition import Definition, Local, Place, with_artifacts
+from penstock.sdk.definition import Definition, Include, Local, Place, with_artifacts
+from penstock.trees.beside import Beside, scanned_beside
 from penstock.trees.client import TreeClient
 from penstock.trees.git import snapshot_git
 from penstock.trees.hashing import Scan
@@ -53,16 +54,16 @@ async def scanned_spec(definition: Definition, trees: TreeClient | None = None) 
 
 
 async def _scanned_spec(definition: Definition, trees: TreeClient | None) -> Scanned:
-    seen: dict[tuple[Path, bool], Scan] = {}
+    seen: dict[tuple[Path, bool, tuple[Include, ...]], Scan] = {}
     real: dict[Path, Path] = {}  # a thousand steps often share one folder
     stored: dict[Place, str] = {}
     scans: dict[str, tuple[Scan, str]] = {}
     notes: list[str] = list(definition.notes)
     for local in definition.locals:
-        code = local.place[-1] == "code"
+        code = len(local.place) % 3 == 0  # ("steps", s, "code"); inputs have one key more
         if local.path not in real:
             real[local.path] = local.path.resolve()
-        key = (real[local.path], code)
+        key = (real[local.path], code, local.includes)
         if key not in seen:
             seen[key] = scan = await asyncio.to_thread(_scan, local, definition, code=code)
             owner = "snapshot" if code else f"data/{local.place[-1]}"
@@ -108,6 +109,9 @@ def _scan(local: Local, definition: Definition, *, code: bool) -> Scan:
     try:
         if not code:
             return _data_scan(local.path)
+        if local.includes:
+            root = None if local.bare else local.path
+            return scanned_beside(root, (Beside(*one) for one in local.includes), known=_known)
         if local.path.is_dir():
             return scanned(local.path, ignore=True, known=_known)
         return scanned_file(local.path, local.path.name, purpose="snapshot")

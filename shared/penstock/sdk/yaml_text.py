@@ -6,10 +6,12 @@ Parsing goes event by event, so no document can exhaust the stack. Keys are kept
 (`on:` is the text "on"); dates stay texts.
 """
 
-from collections.abc import Iterator, Mapping
+import copy
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -19,6 +21,7 @@ from penstock.units import MIB
 BYTES_MAX = 1 * MIB
 NESTING_MAX = 64
 
+Folder = pathlib.Path
 Path = tuple[str, ...]
 """A place in a document: keys from the root; items of lists by number."""
 
@@ -27,6 +30,9 @@ _PLAIN_TAGS = {f"{_CORE}{name}" for name in ("str", "int", "float", "bool", "nul
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _resolver: Any = yaml.resolver.Resolver()
 _constructor: Any = yaml.constructor.SafeConstructor()
+
+
+_HERE = Folder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Document:
     places: Mapping[Path, tuple[int, int]]
     texts: Mapping[Path, str]
     """Unquoted values that were not read as text, as they are spelled."""
+    folder: Folder = _HERE
+    """What relative paths in it start from."""
 
     def where(self, *path: str) -> str:
         """Return `file:line:column` of a key, or of the nearest key around it."""
@@ -48,8 +56,8 @@ class Document:
         return self.file
 
 
-def document_of(data: bytes, file: str) -> Document:
-    """Return the one document in `data`; `file` is its name in errors.
+def document_of(data: bytes, file: str, folder: Folder | None = None) -> Document:
+    """Return the one document in `data`; `file` is its name in errors, `folder` where its paths start.
 
     Raises:
         Invalid: E_TOO_LARGE, E_EMPTY, E_YAML, E_YAML_ALIAS, E_YAML_TAG, E_YAML_MULTI, E_DUPLICATE_KEY
@@ -77,7 +85,49 @@ def document_of(data: bytes, file: str) -> Document:
         ) from error
     if not builder.documents:
         raise Invalid("no content", code="E_EMPTY", where=file)
-    return Document(builder.root, file, builder.places, builder.texts)
+    return Document(builder.root, file, builder.places, builder.texts, folder or _HERE)
+
+
+def with_values(document: Document, texts: Iterable[str]) -> Document:
+    """Return a document with `a.b.c=value` put in, as `az … --set` does; values are read as YAML.
+
+    Raises:
+        Invalid: E_PARAM, a text without "=", or a way through something that is no mapping.
+    """
+    value = copy.deepcopy(document.value)
+    places, spelled = dict(document.places), dict(document.texts)
+    for text in texts:
+        way, equals, given = text.partition("=")
+        keys = tuple(way.strip().split("."))
+        where = f"--set {text[:80]}"
+        if not equals or not all(keys):
+            raise Invalid(
+                f"{text[:80]!r} is not a.b.c=value", code="E_PARAM", where=where,
+                hint="for example --set settings.default_compute=local",
+            )  # fmt: skip
+        last = _at(value, keys[:-1], where)
+        part = document_of(given.encode() or b"''", where)
+        last[keys[-1]] = part.value
+        spelled = {key: one for key, one in spelled.items() if key[: len(keys)] != keys}
+        spelled |= {(*keys, *key): one for key, one in part.texts.items()}
+        places = {key: one for key, one in places.items() if key[: len(keys)] != keys}
+    return Document(value, document.file, places, spelled, document.folder)
+
+
+def _at(value: Any, keys: Path, where: str) -> dict[str, Any]:
+    """Return the mapping that keys lead to, made on the way where there is nothing."""
+    for number, key in enumerate((*keys, "")):
+        if not isinstance(value, dict):
+            raise Invalid(
+                f"{'.'.join(keys[:number]) or 'the file'} holds no keys",
+                code="E_PARAM",
+                where=where,
+            )
+        if number < len(keys):
+            if value.get(key) is None:
+                value[key] = {}
+            value = value[key]
+    return cast("dict[str, Any]", value)
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -210,6 +260,8 @@ class _Builder:
 
     def integer(self, event: Any, value: int) -> int:
         digits = event.value.lstrip("+-")
+        if self.frames and self.frames[-1].key == "version":
+            return value  # `version: 01` is "1" in Azure ML, and nobody counts with it
         if ":" in digits or (digits[0] == "0" and digits[1:2].isdigit()):
             raise self.misleading(event, value)
         if value.bit_length() > 63:  # noqa: PLR2004 - what every reader of JSON can hold
