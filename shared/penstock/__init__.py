@@ -8,23 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.sdk.arguments import OutputFileDatasetConfig as OutputFileDatasetConfig
+    from penstock.sdk.arguments import PipelineParameter as PipelineParameter
     from penstock.sdk.client import Client as Client
     from penstock.sdk.experiment import Experiment as Experiment
     from penstock.sdk.in_step import current_run as current_run
     from penstock.sdk.pipeline import Pipeline as Pipeline
     from penstock.sdk.run import Run as Run
     from penstock.sdk.steps import CommandStep as CommandStep
-    from penstock.sdk.steps import OutputFileDatasetConfig as OutputFileDatasetConfig
-    from penstock.sdk.steps import PipelineParameter as PipelineParameter
     from penstock.sdk.steps import PythonScriptStep as PythonScriptStep
 
 _HOMES = {
     "Client": "penstock.sdk.client",
     "CommandStep": "penstock.sdk.steps",
     "Experiment": "penstock.sdk.experiment",
-    "OutputFileDatasetConfig": "penstock.sdk.steps",
+    "OutputFileDatasetConfig": "penstock.sdk.arguments",
     "Pipeline": "penstock.sdk.pipeline",
-    "PipelineParameter": "penstock.sdk.steps",
+    "PipelineParameter": "penstock.sdk.arguments",
     "PythonScriptStep": "penstock.sdk.steps",
     "Run": "penstock.sdk.run",
     "current_run": "penstock.sdk.in_step",

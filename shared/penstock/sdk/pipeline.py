@@ -23,12 +23,13 @@ import msgspec
 from penstock.contracts.spec import Input, Output, PipelineSpec, Scalar, Settings
 from penstock.errors import Invalid, PenstockError
 from penstock.ids import checked_name
+from penstock.sdk.arguments import DataInput, OutputFileDatasetConfig, OutputInput
 from penstock.sdk.client import client_of
 from penstock.sdk.definition import Definition, checked
 from penstock.sdk.names import distinct, name_from
 from penstock.sdk.run import Run
-from penstock.sdk.step_specs import Lowering, local_input, step_spec
-from penstock.sdk.steps import OutputFileDatasetConfig, OutputInput, PipelineStep
+from penstock.sdk.step_specs import Lowering, data_input, local_input, step_spec
+from penstock.sdk.steps import PipelineStep
 
 
 class Pipeline:
@@ -104,11 +105,13 @@ class Pipeline:
         steps = {name: step_spec(step, name, known) for name, step in names.items()}
         inputs: dict[str, Input | Scalar] = {}
         for name, parameter in known.parameters.items():
-            if isinstance(parameter.default_value, Path):
-                place = ("inputs", name)
-                inputs[name] = local_input(parameter.default_value, place, known.local)
+            place, default = ("inputs", name), parameter.default_value
+            if isinstance(default, Path):
+                inputs[name] = local_input(default, place, known.local)
+            elif isinstance(default, DataInput):
+                inputs[name] = data_input(default, place, known.local)
             else:
-                inputs[name] = parameter.default_value
+                inputs[name] = default
         spec = PipelineSpec(
             name=self.name,
             description=self.description,

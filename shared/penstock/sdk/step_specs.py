@@ -6,15 +6,16 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.contracts.spec import Input, Output, Scalar, StepSpec
+from penstock.contracts.spec import EnvironmentSpec, Input, Output, Scalar, StepSpec
 from penstock.errors import Invalid
-from penstock.sdk.definition import Local, Place
-from penstock.sdk.steps import (
+from penstock.sdk.arguments import (
+    DataInput,
     OutputFileDatasetConfig,
     OutputInput,
     PipelineParameter,
-    PipelineStep,
 )
+from penstock.sdk.definition import Local, Place
+from penstock.sdk.steps import PipelineStep
 
 
 @dataclass
@@ -45,14 +46,13 @@ def step_spec(step: PipelineStep, name: str, known: Lowering) -> StepSpec:
     for key, value in step.inputs.items():
         match value:
             case PipelineParameter():
-                other = known.parameters.setdefault(value.name, value)
-                if other is not value and other.default_value != value.default_value:
-                    raise Invalid(
-                        f"two parameters are called {value.name!r}, with different defaults",
-                        code="E_PARAM",
-                        where=f"{name}.inputs.{key}",
-                    )
-                inputs[key] = f"${{{{parent.inputs.{value.name}}}}}"
+                inputs[key] = _parameter(value, known, f"{name}.inputs.{key}")
+            case DataInput(parameter=PipelineParameter() as chosen):
+                _parameter(chosen, known, f"{name}.inputs.{key}")
+                bound = f"${{{{parent.inputs.{chosen.name}}}}}"
+                inputs[key] = msgspec.structs.replace(value.declared(), path=bound)
+            case DataInput():
+                inputs[key] = data_input(value, (*place, "inputs", key), local)
             case OutputInput():
                 inputs[key] = _edge(value, names, f"{name}.inputs.{key}")
             case Path():
@@ -73,6 +73,7 @@ def step_spec(step: PipelineStep, name: str, known: Lowering) -> StepSpec:
         hash_paths=step.hash_paths,
         inputs=inputs,
         outputs=outputs,
+        environment=_environment(step),
         environment_variables=step.variables,
         compute=step.compute,
         limits=step.limits,
@@ -80,6 +81,32 @@ def step_spec(step: PipelineStep, name: str, known: Lowering) -> StepSpec:
         is_deterministic=step.allow_reuse,
         display_name=step.display_name if step.display_name != name else "",
     )
+
+
+def _environment(step: PipelineStep) -> str | EnvironmentSpec:
+    """Return what a step runs in; a name chosen at submission is the pipeline's parameter."""
+    text = step.environment
+    if isinstance(text, str) and text.startswith("${{inputs."):
+        return text.replace("${{inputs.", "${{parent.inputs.")
+    return text
+
+
+def _parameter(value: PipelineParameter, known: Lowering, where: str) -> str:
+    """Note a parameter of the pipeline and return the expression of its value."""
+    other = known.parameters.setdefault(value.name, value)
+    if other is not value and not _equal(other.default_value, value.default_value):
+        raise Invalid(
+            f"two parameters are called {value.name!r}, with different defaults",
+            code="E_PARAM",
+            where=where,
+        )
+    return f"${{{{parent.inputs.{value.name}}}}}"
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, DataInput) and isinstance(other, DataInput):
+        return one.same(other)
+    return one == other
 
 
 def _output(output: OutputFileDatasetConfig, binding: str) -> Output | str | None:
@@ -124,6 +151,19 @@ def _source(step: PipelineStep, known: Lowering) -> Path:
         )
     known.sources.add((folder, script))
     return folder
+
+
+def data_input(data: DataInput, place: Place, local: list[Local]) -> Input:
+    """Return the input that data is; a file or folder of this machine is noted in `local` for upload.
+
+    Raises:
+        Invalid: E_PATH, there is none.
+    """
+    if isinstance(data.path, Path):
+        found = local_input(data.path, place, local)
+        kind = found.type if data.type == "uri_folder" else data.declared().type
+        return msgspec.structs.replace(found, type=kind, mode=data.mode)
+    return data.declared()
 
 
 def local_input(path: Path, place: Place, local: list[Local]) -> Input:

@@ -1,83 +1,21 @@
-"""Steps in Python, and what may stand among their arguments. Named and shaped as in SDK v1."""
+"""Steps in Python, named and shaped as in SDK v1."""
 
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from penstock.contracts.spec import Limits, Scalar
+from penstock.contracts.spec import EnvironmentSpec, Limits
 from penstock.errors import Invalid
 from penstock.ids import checked_name
+from penstock.sdk.arguments import (
+    Argument,
+    DataInput,
+    OutputFileDatasetConfig,
+    OutputInput,
+    PipelineParameter,
+)
 from penstock.sdk.names import distinct, name_from
-
-
-class PipelineParameter:
-    """A value that is given anew at each submission; `default_value` otherwise."""
-
-    def __init__(self, name: str, default_value: Scalar | Path) -> None:
-        self.name = checked_name(name, "PipelineParameter")
-        self.default_value = default_value
-
-    def __repr__(self) -> str:
-        return f"PipelineParameter({self.name!r}, {self.default_value!r})"
-
-
-class OutputFileDatasetConfig:
-    """A folder that one step writes and others may read.
-
-    `destination` is accepted and not used: outputs are stored by content. `type` may be "uri_file".
-    """
-
-    def __init__(
-        self,
-        name: str | None = None,
-        destination: object = None,
-        source: object = None,
-        partition_format: str | None = None,
-        *,
-        type: str = "uri_folder",  # noqa: A002 - as YAML calls it
-    ) -> None:
-        self.name = checked_name(name, "OutputFileDatasetConfig") if name else ""
-        self.destination = destination
-        self.type = type
-        self.producer: PipelineStep | None = None
-
-    def __repr__(self) -> str:
-        return f"OutputFileDatasetConfig({self.name!r})"
-
-    def as_input(self, name: str | None = None) -> "OutputInput":
-        """Return this output as an input of another step, called `name`."""
-        return OutputInput(self, name or "")
-
-    def as_mount(self, disable_metadata_cache: bool = False) -> "OutputFileDatasetConfig":
-        """Return itself: how a step gets at its files is the executor's business."""
-        return self
-
-    def as_upload(
-        self, overwrite: bool = False, source_globs: object = None
-    ) -> "OutputFileDatasetConfig":
-        """Return itself: how a step gets at its files is the executor's business."""
-        return self
-
-
-class OutputInput:
-    """An output of one step as an input of another."""
-
-    def __init__(self, output: OutputFileDatasetConfig, name: str) -> None:
-        self.output = output
-        self.name = checked_name(name, "as_input") if name else ""
-
-    def as_mount(self) -> "OutputInput":
-        """Return itself."""
-        return self
-
-    def as_download(self, path_on_compute: str | None = None) -> "OutputInput":
-        """Return itself."""
-        return self
-
-
-Argument = Scalar | Path | PipelineParameter | OutputFileDatasetConfig | OutputInput
-"""What may stand among a step's arguments."""
 
 
 class PipelineStep:
@@ -95,7 +33,8 @@ class PipelineStep:
         version: str | None,
         hash_paths: Sequence[str] | None,
         compute_target: object,
-        environment_variables: Mapping[str, str] | None,
+        environment: "str | EnvironmentSpec | PipelineParameter | None",
+        environment_variables: Mapping[str, Argument] | None,
         timeout_seconds: float,
         retries: int,
         deadline_seconds: float,
@@ -116,7 +55,7 @@ class PipelineStep:
         self.after: list[PipelineStep] = []
         self.inputs: dict[str, Argument] = {}
         self.outputs: dict[str, OutputFileDatasetConfig] = {}
-        self.variables = dict(environment_variables or {})
+        self.variables: dict[str, str] = {}
         if version:
             self.variables["AML_STEP_VERSION"] = version  # another version is another step
         self._listed: list[object] = []
@@ -125,6 +64,13 @@ class PipelineStep:
             self._input(_as_input(value), key)
         for output in outputs or ():
             self._output(output)
+        self.environment: str | EnvironmentSpec = ""
+        if isinstance(environment, PipelineParameter):
+            self.environment = self._text(environment)
+        elif environment is not None:
+            self.environment = environment
+        for key, value in (environment_variables or {}).items():
+            self.variables[key] = self._text(value)
         for key, value in (params or {}).items():
             self.variables[f"AML_PARAMETER_{key}"] = self._text(value)
 
@@ -144,7 +90,7 @@ class PipelineStep:
     def _text(self, value: Argument) -> str:
         """Return a value as text with expressions, for a variable."""
         match value:
-            case PipelineParameter() | OutputInput() | Path():
+            case PipelineParameter() | OutputInput() | Path() | DataInput():
                 return f"${{{{inputs.{self._input(value)}}}}}"
             case OutputFileDatasetConfig():
                 return self._reference(value)
@@ -158,9 +104,9 @@ class PipelineStep:
                 if isinstance(value.default_value, str):
                     # A variable is never taken apart by the shell, whatever the text holds.
                     return f'"$AZUREML_PARAMETER_{name}"'
-                quote = '"' if isinstance(value.default_value, Path) else ""
+                quote = '"' if isinstance(value.default_value, Path | DataInput) else ""
                 return f"{quote}${{{{inputs.{name}}}}}{quote}"
-            case OutputInput() | Path():
+            case OutputInput() | Path() | DataInput():
                 return f'"${{{{inputs.{self._input(value)}}}}}"'
             case OutputFileDatasetConfig():
                 return f'"{self._reference(value)}"'
@@ -215,8 +161,9 @@ class PythonScriptStep(PipelineStep):
     these of the source count for that. `version`: another one is another step. `compute_target`: the
     name of a target that an executor serves. `timeout_seconds`: of one attempt, 0: none. `retries`:
     attempts after the first. `deadline_seconds`: from the step's turn to its end, waiting and retries
-    included. `expected_seconds`: an attempt that takes longer is told as overdue. `runconfig` and
-    `runconfig_pipeline_params` are not used.
+    included. `expected_seconds`: an attempt that takes longer is told as overdue. `environment`: what it
+    runs in, by name or spec; a `PipelineParameter` chooses its name at submission. `runconfig` and
+    `runconfig_pipeline_params` are not used here; `penstock.azureml` reads them.
 
     Raises:
         Invalid: E_ID, a name that is none; E_OUTPUT_CLASH, another step writes this output.
@@ -238,7 +185,8 @@ class PythonScriptStep(PipelineStep):
         version: str | None = None,
         hash_paths: Sequence[str] | None = None,
         *,
-        environment_variables: Mapping[str, str] | None = None,
+        environment: str | EnvironmentSpec | PipelineParameter | None = None,
+        environment_variables: Mapping[str, Argument] | None = None,
         timeout_seconds: float = 0,
         retries: int = 0,
         deadline_seconds: float = 0,
@@ -254,6 +202,7 @@ class PythonScriptStep(PipelineStep):
             version=version,
             hash_paths=hash_paths,
             compute_target=compute_target,
+            environment=environment,
             environment_variables=environment_variables,
             timeout_seconds=timeout_seconds,
             retries=retries,
@@ -286,7 +235,8 @@ class CommandStep(PipelineStep):
         version: str | None = None,
         *,
         hash_paths: Sequence[str] | None = None,
-        environment_variables: Mapping[str, str] | None = None,
+        environment: str | EnvironmentSpec | PipelineParameter | None = None,
+        environment_variables: Mapping[str, Argument] | None = None,
         timeout_seconds: float = 0,
         retries: int = 0,
         deadline_seconds: float = 0,
@@ -305,6 +255,7 @@ class CommandStep(PipelineStep):
             version=version,
             hash_paths=hash_paths,
             compute_target=compute_target,
+            environment=environment,
             environment_variables=environment_variables,
             timeout_seconds=timeout_seconds,
             retries=retries,
@@ -339,6 +290,8 @@ def _input_name(value: Argument) -> str:
             return value.name
         case OutputInput():
             return value.name or value.output.name or "input"
+        case DataInput():
+            return value.name or (value.parameter.name if value.parameter else "data")
         case Path():
             return name_from(value.stem).replace("-", "_") or "data"
     return "input"
@@ -350,6 +303,8 @@ def _same(one: Argument, other: Argument) -> bool:
         return one.output is other.output and (one.name in ("", other.name) or not other.name)
     if isinstance(one, PipelineParameter) and isinstance(other, PipelineParameter):
         return one.name == other.name
+    if isinstance(one, DataInput) and isinstance(other, DataInput):
+        return one.name == other.name and one.same(other)
     return isinstance(one, Path) and isinstance(other, Path) and one == other
 
 
