@@ -4,10 +4,11 @@ import time
 from pathlib import Path
 
 from penstock.contracts.queries import RunView
+from penstock.sdk.arguments import Argument, OutputFileDatasetConfig
 from penstock.sdk.client import Client
 from penstock.sdk.experiment import Experiment
 from penstock.sdk.pipeline import Pipeline
-from penstock.sdk.steps import Argument, OutputFileDatasetConfig, PythonScriptStep
+from penstock.sdk.steps import PythonScriptStep
 
 
 class WorkLost(Exception):

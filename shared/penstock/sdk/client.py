@@ -18,6 +18,7 @@ from penstock.sdk.loop import Background
 from penstock.sdk.submissions import Submittable
 
 if TYPE_CHECKING:
+    from penstock.contracts.schedules import Schedule, ScheduleView
     from penstock.contracts.work import ExecutorPresence
     from penstock.sdk.progress import StepProgress
     from penstock.sdk.run import Run
@@ -168,6 +169,26 @@ class Client:
         """Return a registered pipeline, "n" or "n@v"."""
         return self.background.call(self.asynchronous.pipeline(name))
 
+    def schedule(
+        self,
+        verb: str,
+        name: str = "",
+        schedule: "Schedule | None" = None,
+        *,
+        replace: bool = False,
+    ) -> "ScheduleView":
+        """Create, show, pause, resume, run-now or delete a schedule; return what became of it."""
+        from penstock.sdk.schedules import asked
+
+        wish = asked(self.asynchronous, verb, name, schedule, replace=replace)
+        return self.background.call(wish)
+
+    def schedules(self) -> "tuple[ScheduleView, ...]":
+        """Return all schedules."""
+        from penstock.sdk.schedules import listed
+
+        return self.background.call(listed(self.asynchronous))
+
     # -- following ----------------------------------------------------------------------------------
 
     def events(self, run: str = "", *, since: int | None = 0, live: bool = True) -> Iterator[Seen]:
@@ -243,7 +264,12 @@ _default: list[Client] = []
 
 
 def client_of(workspace: object = None) -> Client:
-    """Return the client that a `workspace` argument means: a client itself, or None for the usual one."""
+    """Return the client that a `workspace` argument means.
+
+    It is a client itself, something that has one as `client` (SDK v1's Workspace, SDK v2's MLClient),
+    or None for the usual one.
+    """
+    workspace = getattr(workspace, "client", workspace)
     if isinstance(workspace, Client):
         return workspace
     if workspace is not None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.contracts.spec import Input, Output, PipelineSpec, Scalar, Settings
+from penstock.contracts.spec import Input, PipelineSpec, Scalar, Settings
 from penstock.errors import Invalid, PenstockError
 from penstock.ids import checked_name
 from penstock.sdk.arguments import DataInput, OutputFileDatasetConfig, OutputInput
@@ -28,7 +28,7 @@ from penstock.sdk.client import client_of
 from penstock.sdk.definition import Definition, checked
 from penstock.sdk.names import distinct, name_from
 from penstock.sdk.run import Run
-from penstock.sdk.step_specs import Lowering, data_input, local_input, step_spec
+from penstock.sdk.step_specs import Lowering, data_input, declared_output, local_input, step_spec
 from penstock.sdk.steps import PipelineStep
 
 
@@ -116,12 +116,7 @@ class Pipeline:
             name=self.name,
             description=self.description,
             inputs=inputs,
-            outputs={
-                name: None
-                if output.type == "uri_folder"
-                else msgspec.convert({"type": output.type}, Output)
-                for name, output in self.outputs.items()
-            },
+            outputs={name: declared_output(output) for name, output in self.outputs.items()},
             steps=steps,
             settings=Settings(continue_on_step_failure=self.continue_on_step_failure),
         )

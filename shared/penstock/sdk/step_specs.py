@@ -74,6 +74,7 @@ def step_spec(step: PipelineStep, name: str, known: Lowering) -> StepSpec:
         inputs=inputs,
         outputs=outputs,
         environment=_environment(step),
+        resources=step.resources,
         environment_variables=step.variables,
         compute=step.compute,
         limits=step.limits,
@@ -110,9 +111,18 @@ def _equal(one: object, other: object) -> bool:
 
 
 def _output(output: OutputFileDatasetConfig, binding: str) -> Output | str | None:
+    """Return a step's output; one that is the pipeline's as well says there where it goes."""
+    if not binding:
+        return declared_output(output)
     if output.type == "uri_folder":
-        return binding or None
-    return msgspec.convert({"type": output.type, "path": binding}, Output)
+        return binding
+    return Output(type=output.declared().type, path=binding)
+
+
+def declared_output(output: OutputFileDatasetConfig) -> Output | None:
+    """Return an output as a spec declares it; None for a folder of which nothing else is said."""
+    declared = output.declared()
+    return None if declared == Output() else declared
 
 
 def _edge(value: OutputInput, names: Mapping[int, str], where: str) -> str:
@@ -159,9 +169,9 @@ def data_input(data: DataInput, place: Place, local: list[Local]) -> Input:
     Raises:
         Invalid: E_PATH, there is none.
     """
-    if isinstance(data.path, Path):
-        found = local_input(data.path, place, local)
-        kind = found.type if data.type == "uri_folder" else data.declared().type
+    if isinstance(data.place, Path):
+        found = local_input(data.place, place, local)
+        kind = data.declared().type if data.type else found.type
         return msgspec.structs.replace(found, type=kind, mode=data.mode)
     return data.declared()
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from penstock.contracts.resources import Resources
 from penstock.contracts.spec import EnvironmentSpec, Limits
 from penstock.errors import Invalid
 from penstock.ids import checked_name
@@ -34,6 +35,7 @@ class PipelineStep:
         hash_paths: Sequence[str] | None,
         compute_target: object,
         environment: "str | EnvironmentSpec | PipelineParameter | None",
+        resources: Resources | None,
         environment_variables: Mapping[str, Argument] | None,
         timeout_seconds: float,
         retries: int,
@@ -64,6 +66,7 @@ class PipelineStep:
             self._input(_as_input(value), key)
         for output in outputs or ():
             self._output(output)
+        self.resources = resources or Resources()
         self.environment: str | EnvironmentSpec = ""
         if isinstance(environment, PipelineParameter):
             self.environment = self._text(environment)
@@ -162,7 +165,8 @@ class PythonScriptStep(PipelineStep):
     name of a target that an executor serves. `timeout_seconds`: of one attempt, 0: none. `retries`:
     attempts after the first. `deadline_seconds`: from the step's turn to its end, waiting and retries
     included. `expected_seconds`: an attempt that takes longer is told as overdue. `environment`: what it
-    runs in, by name or spec; a `PipelineParameter` chooses its name at submission. `runconfig` and
+    runs in, by name or spec; a `PipelineParameter` chooses its name at submission. `resources`: what it
+    asks of its machine. `runconfig` and
     `runconfig_pipeline_params` are not used here; `penstock.azureml` reads them.
 
     Raises:
@@ -186,6 +190,7 @@ class PythonScriptStep(PipelineStep):
         hash_paths: Sequence[str] | None = None,
         *,
         environment: str | EnvironmentSpec | PipelineParameter | None = None,
+        resources: Resources | None = None,
         environment_variables: Mapping[str, Argument] | None = None,
         timeout_seconds: float = 0,
         retries: int = 0,
@@ -203,6 +208,7 @@ class PythonScriptStep(PipelineStep):
             hash_paths=hash_paths,
             compute_target=compute_target,
             environment=environment,
+            resources=resources,
             environment_variables=environment_variables,
             timeout_seconds=timeout_seconds,
             retries=retries,
@@ -236,6 +242,7 @@ class CommandStep(PipelineStep):
         *,
         hash_paths: Sequence[str] | None = None,
         environment: str | EnvironmentSpec | PipelineParameter | None = None,
+        resources: Resources | None = None,
         environment_variables: Mapping[str, Argument] | None = None,
         timeout_seconds: float = 0,
         retries: int = 0,
@@ -256,6 +263,7 @@ class CommandStep(PipelineStep):
             hash_paths=hash_paths,
             compute_target=compute_target,
             environment=environment,
+            resources=resources,
             environment_variables=environment_variables,
             timeout_seconds=timeout_seconds,
             retries=retries,

@@ -16,8 +16,9 @@ from tests.bench.bench import Bench
 from tests.bench.pipelines import ended
 from tests.bench.registry import Samples, workload
 
+from penstock.sdk.arguments import OutputFileDatasetConfig
 from penstock.sdk.pipeline import Pipeline
-from penstock.sdk.steps import OutputFileDatasetConfig, PythonScriptStep
+from penstock.sdk.steps import PythonScriptStep
 
 RUNS = 15
 SETTLE_S = 0.3

@@ -1,0 +1,201 @@
+"""SDK v1's classes become our spec: what scripts say, and what is run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from penstock.azureml.core import Dataset, Datastore, Environment, RunConfiguration
+from penstock.azureml.core.conda_dependencies import CondaDependencies
+from penstock.azureml.data import DatasetConsumptionConfig, OutputFileDatasetConfig
+from penstock.azureml.data.datapath import DataPath, DataPathComputeBinding
+from penstock.azureml.exceptions import UserErrorException
+from penstock.azureml.pipeline.core import (
+    Pipeline,
+    PipelineData,
+    PipelineParameter,
+    StepSequence,
+)
+from penstock.azureml.pipeline.steps import CommandStep, HyperDriveStep, PythonScriptStep
+from penstock.contracts.spec import EnvironmentSpec, Input, Output, StepSpec
+
+STORE = Datastore(None, "workspaceblobstore")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "s.py").write_text("print(1)\n")
+    (tmp_path / "t.py").write_text("print(2)\n")
+    return tmp_path
+
+
+def steps_of(*steps: object) -> dict[str, StepSpec]:
+    return Pipeline(None, list(steps)).definition().spec.steps
+
+
+def test_an_environment_is_a_spec_a_name_or_nothing() -> None:
+    assert Environment("empty").spec() == ""
+    assert (
+        Environment.get(None, "AzureML-sklearn-1.5").spec() == "azureml:AzureML-sklearn-1.5@latest"
+    )
+    assert Environment.get(None, "mine", version="3").spec() == "azureml:mine:3"
+    made = Environment("made")
+    made.python.conda_dependencies = CondaDependencies.create(
+        conda_packages=["numpy"], pip_packages=["azureml-defaults", "joblib==1.4"]
+    )
+    made.environment_variables = {"A": "1"}
+    assert made.spec() == EnvironmentSpec(
+        name="made",
+        conda={"name": "environment", "dependencies": ["numpy", {"pip": ["joblib==1.4"]}]},
+        variables={"A": "1"},
+    )
+    image = Environment.from_docker_image("image", "python:3.11")
+    assert image.spec() == EnvironmentSpec(name="image", image="python:3.11")
+
+
+def test_a_runconfig_reaches_the_step(source: Path) -> None:
+    config = RunConfiguration()
+    config.target = "gpu"
+    config.environment = Environment.get(None, "mine")
+    config.environment_variables = {"LEVEL": 3}
+    config.max_run_duration_seconds = 60
+    (step,) = steps_of(PythonScriptStep("s.py", source_directory=source, runconfig=config)).values()
+    assert (step.compute, step.environment) == ("gpu", "azureml:mine@latest")
+    assert step.environment_variables == {"LEVEL": "3"}
+    assert step.limits.timeout == 60
+    chosen = PipelineParameter("environment", "azureml:mine@latest")
+    spec = (
+        Pipeline(
+            None,
+            [
+                PythonScriptStep(
+                    "s.py",
+                    source_directory=source,
+                    runconfig=config,
+                    runconfig_pipeline_params={"environment": chosen},
+                )
+            ],
+        )
+        .definition()
+        .spec
+    )
+    assert spec.steps["s"].environment == "${{parent.inputs.environment}}"
+    assert spec.inputs == {"environment": "azureml:mine@latest"}
+
+
+def test_pipeline_data_is_written_by_one_step_and_read_by_others(source: Path) -> None:
+    data = PipelineData("data", datastore=STORE)
+    one = PythonScriptStep(
+        "s.py", arguments=["--out", data], outputs=[data], source_directory=source
+    )
+    two = PythonScriptStep("t.py", arguments=["--in", data], inputs=[data], source_directory=source)
+    steps = steps_of(two, one)
+    assert steps["s"].command == 'python s.py --out "${{outputs.data}}"'
+    assert steps["t"].command == 'python t.py --in "${{inputs.data}}"'
+    assert steps["t"].inputs == {"data": "${{parent.jobs.s.outputs.data}}"}
+
+
+def test_a_dataset_of_pipeline_data_is_the_output_of_whoever_lists_it(source: Path) -> None:
+    data = PipelineData("data").as_dataset().register("kept")
+    one = PythonScriptStep(
+        "s.py", arguments=["--out", data], outputs=[data], source_directory=source
+    )
+    two = PythonScriptStep(
+        "t.py",
+        arguments=["--in", data.as_named_input("rows")],
+        inputs=[data.as_named_input("rows")],
+        source_directory=source,
+    )
+    steps = steps_of(one, two)
+    assert steps["s"].command == 'python s.py --out "${{outputs.data}}"'
+    assert steps["s"].outputs == {"data": Output(name="kept")}
+    assert steps["t"].inputs == {"rows": "${{parent.jobs.s.outputs.data}}"}
+
+
+def test_an_output_goes_to_its_destination_and_is_registered(source: Path) -> None:
+    out = OutputFileDatasetConfig("out", destination=(STORE, "a/{run-id}/{output-name}"))
+    out = out.as_upload(overwrite=True).register_on_complete("kept")
+    (step,) = steps_of(PythonScriptStep("s.py", arguments=[out], source_directory=source)).values()
+    path = "azureml://datastores/workspaceblobstore/paths/a/${{name}}/out"
+    assert step.outputs == {"out": Output(path=path, name="kept")}
+
+
+def test_data_on_a_datastore_is_an_input_by_its_place(source: Path) -> None:
+    files = Dataset.File.from_files((STORE, "rows/*.csv"))
+    (step,) = steps_of(
+        PythonScriptStep(
+            "s.py",
+            arguments=["--rows", files.as_named_input("rows").as_mount()],
+            source_directory=source,
+        )
+    ).values()
+    assert step.command == 'python s.py --rows "${{inputs.rows}}"'
+    place = "azureml://datastores/workspaceblobstore/paths/rows/*.csv"
+    assert step.inputs == {"rows": Input(path=place)}
+
+
+def test_several_places_are_gathered_by_a_step_before(source: Path) -> None:
+    files = Dataset.File.from_files(["https://example.org/a.csv", "https://example.org/b.csv"])
+    step = PythonScriptStep(
+        "s.py", arguments=[files.as_named_input("rows").as_download()], source_directory=source
+    )
+    steps = steps_of(step)
+    assert steps["gather_data"].inputs == {
+        "place_0": Input(path="https://example.org/a.csv"),
+        "place_1": Input(path="https://example.org/b.csv"),
+    }
+    assert steps["s"].inputs == {"rows": "${{parent.jobs.gather_data.outputs.data}}"}
+
+
+def test_a_table_that_is_read_in_its_own_way_comes_with_an_mltable(source: Path) -> None:
+    table = Dataset.Tabular.from_delimited_files("https://example.org/a.csv", separator=";").take(5)
+    step = PythonScriptStep("s.py", inputs=[table.as_named_input("rows")], source_directory=source)
+    command = steps_of(step)["gather_data"].command
+    told = json.loads(command.split("--table '")[1].split("'")[0])
+    assert told["transformations"] == [{"read_delimited": {"delimiter": ";"}}, {"take": 5}]
+
+
+def test_a_table_is_read_with_pandas(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x;y;z\n1;2;3\n4;5;6\n")
+    table = Dataset.Tabular.from_delimited_files(str(tmp_path / "a.csv"), separator=";")
+    found = table.keep_columns(["x", "z"]).skip(1).to_pandas_dataframe()
+    assert found.to_dict("list") == {"x": [4], "z": [6]}
+
+
+def test_data_may_be_chosen_at_submission(source: Path) -> None:
+    path = PipelineParameter("path", default_value=DataPath(STORE, "in"))
+    files = PipelineParameter("files", Dataset.File.from_files((STORE, "files")))
+    step = PythonScriptStep(
+        "s.py",
+        arguments=[
+            (path, DataPathComputeBinding(mode="mount")),
+            DatasetConsumptionConfig("rows", files).as_mount(),
+        ],
+        inputs=[(path, DataPathComputeBinding(mode="mount"))],
+        source_directory=source,
+    )
+    spec = Pipeline(None, [step]).definition().spec
+    assert spec.inputs == {
+        "path": Input(path="azureml://datastores/workspaceblobstore/paths/in"),
+        "files": Input(path="azureml://datastores/workspaceblobstore/paths/files"),
+    }
+    assert spec.steps["s"].inputs == {
+        "path": Input(path="${{parent.inputs.path}}"),
+        "rows": Input(path="${{parent.inputs.files}}"),
+    }
+
+
+def test_a_sequence_orders_what_has_no_data_between(source: Path) -> None:
+    one, two, three = (CommandStep("echo", name=name) for name in ("one", "two", "three"))
+    graph = Pipeline(None, StepSequence([one, [two, three]])).graph
+    assert graph == {"one": (), "two": ("one",), "three": ("one",)}
+
+
+def test_what_needs_azure_is_refused_when_it_is_made() -> None:
+    with pytest.raises(UserErrorException) as refused:
+        HyperDriveStep("tune", None)
+    assert refused.value.code == "E_UNSUPPORTED"
+    config = RunConfiguration()
+    config.node_count = 2
+    with pytest.raises(UserErrorException, match="node_count=2 of c"):
+        CommandStep("c", name="c", runconfig=config)
