@@ -39,7 +39,7 @@ class CondaDependencies:
         for package in pip_packages or ():
             found.add_pip_package(package)
         if pip_indexurl:
-            found.set_pip_option(f"--index-url {pip_indexurl}")
+            found.set_pip_option(f"-i {pip_indexurl}")
         return found
 
     @property
@@ -97,14 +97,14 @@ class CondaDependencies:
         self._pip(make=True)[:] = list(pip_requirements)
 
     def set_pip_option(self, pip_option: str) -> None:
-        """Add an option of pip's, such as `--extra-index-url …`."""
+        """Add an option of pip's, such as `--pre`."""
         lines = self._pip(make=True)
         if pip_option not in lines:
             lines.insert(0, pip_option)
 
     def set_pip_index_url(self, index_url: str) -> None:
         """Set where pip looks for packages."""
-        self.set_pip_option(index_url if index_url.startswith("-") else f"--index-url {index_url}")
+        self.set_pip_option(index_url if index_url.startswith("-") else f"-i {index_url}")
 
     def add_channel(self, channel: str) -> None:
         """Add a conda channel."""
