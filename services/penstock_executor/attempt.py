@@ -29,6 +29,7 @@ from penstock.errors import PenstockError, Transient
 from penstock_executor.decide import layout, outcome
 from penstock_executor.environments import Held
 from penstock_executor.logs import Logs, Tap
+from penstock_executor.moving import moved
 from penstock_executor.place import kill_marked
 from penstock_executor.preparing import (
     Stamps,
@@ -179,6 +180,8 @@ class Attempt:
             attempt=item.attempt,
             delivery=self.delivery,
         )
+        if item.kind != "command":
+            return await self._moved(self._logs, on_start)
         self._environment = await environment_of(shop, item, self._place, patience, self._logs.note)
         data = await fetched(shop, item, self._place, patience)
         if not shop.launcher.namespace:  # in one, inputs are mounted read-only
@@ -212,6 +215,18 @@ class Attempt:
         outputs = await stored_outputs(shop, item, self._place, patience)
         shop.crash("executor.after-store")
         return outputs
+
+    async def _moved(
+        self, logs: Logs, on_start: Callable[[], Awaitable[None]]
+    ) -> dict[str, TreeRef]:
+        """Carry an import or a copy out: no command runs."""
+        await on_start()
+        self.phase = "running"
+        began = self._shop.clock.monotonic()
+        try:
+            return await moved(self._shop, self.item, self._place, self._patience, logs.note)
+        finally:
+            self.seconds = self._shop.clock.monotonic() - began
 
     async def _made(self) -> layout.Place:
         return self._shop.attempts.make(self._name, self.item.outputs)

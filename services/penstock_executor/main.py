@@ -16,7 +16,7 @@ from penstock_executor.environments import Environments
 from penstock_executor.forking import ForkServers, Limits
 from penstock_executor.place import Attempts, plain, python_folder
 from penstock_executor.process import Launcher, shell
-from penstock_executor.settings import Settings, data_folder, preloaded_names
+from penstock_executor.settings import Settings, data_folder, datastores_of, preloaded_names
 from penstock_executor.shell import Executor
 from penstock_executor.workshop import Workshop
 
@@ -95,6 +95,7 @@ async def work(context: Context[Settings]) -> None:
             environments=environments,
             forks=forks,
             crash=context.crash,
+            datastores=datastores_of(settings),
         )
         try:
             await Executor(context, workshop).serve()

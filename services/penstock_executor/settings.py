@@ -8,6 +8,7 @@ from penstock.errors import Invalid
 from penstock.ids import checked_name
 from penstock.runtime.settings import Common
 from penstock.units import GIB
+from penstock_executor.datastores import Datastores
 
 SLOTS_MAX = 1024
 
@@ -24,6 +25,12 @@ class Settings(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_bytes_max: int = 20 * GIB
     environments_bytes_max: int = 30 * GIB
     """Space for environments; those used the longest time ago go first."""
+    datastores: str = ""
+    """Where the workspace's own datastores lie: a folder, or a URL such as `s3://bucket/datastores`;
+    empty: `.penstock/datastores`. All executors of a workspace must see the same."""
+    datastores_file: str = ""
+    """A TOML file, readable by this executor alone, with a table per datastore of what fsspec needs to
+    reach it: key, secret, endpoint_url …"""
     drain_s: float = 30
     """Seconds that running attempts get to finish after SIGTERM; then another executor takes them."""
     namespace: Literal["auto", "off"] = "auto"
@@ -83,6 +90,15 @@ def slots_of(settings: Settings) -> int:
             where="slots",
         )
     return settings.slots or len(os.sched_getaffinity(0))
+
+
+def datastores_of(settings: Settings) -> Datastores:
+    """Return the datastores as this executor reaches them."""
+    root = settings.datastores or ".penstock/datastores"
+    return Datastores(
+        root=root if "://" in root else str(Path(root).absolute()),
+        options_file=settings.datastores_file,
+    )
 
 
 def data_folder(settings: Settings) -> Path:

@@ -16,6 +16,7 @@ from penstock.contracts.work import Failure
 from penstock.errors import Transient
 from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
+from penstock_executor.datastores import Datastores
 from penstock_executor.environments import Environments
 from penstock_executor.forking import ForkServers
 from penstock_executor.place import Attempts
@@ -50,6 +51,7 @@ class Workshop:
     forks: ForkServers | None = None
     """None: every step is a plain process."""
     sources: Sources = field(default_factory=Sources)
+    datastores: Datastores = field(default_factory=Datastores)
 
     async def start(self, command: Command, code: str) -> Running:
         """Start a command: forked from a warm interpreter if that is possible, otherwise plainly.

@@ -240,10 +240,7 @@ def test_a_pipeline_output_may_name_its_maker() -> None:
         outputs={"best": {"path": "${{parent.jobs.a.outputs.o}}"}, "far": {"path": "azureml://x"}},
     )
     assert made.head.outputs == {"best": ("a", "o")}
-    assert made.notes == (
-        "outputs.far.path: 'azureml://x' is ignored",
-        "outputs.far: no step makes it",
-    )
+    assert made.notes == ("outputs.far: no step makes it",)
 
 
 def test_force_rerun_refreshes_unless_reuse_is_off() -> None:
@@ -300,7 +297,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("name with dot", {"name": "a.b"}, "E_ID name: 'a.b' is not a name; allowed: letters, digits, '_' and '-', at most 63, not beginning with '-'"),
     ("missing", {"inputs": {"p": {"type": "number"}}}, "E_MISSING_INPUT inputs.p: required, and neither a value nor a default; allowed: a number (set it with -p p=…)"),
     ("missing data", {"inputs": {"p": {"type": "uri_file"}}}, "E_MISSING_INPUT inputs.p: required, and neither a value nor a default; allowed: artifact:<digest> (set it with -p p=…)"),
-    ("local path", {"inputs": {"p": {"type": "uri_file", "path": "./data"}}}, "E_PATH inputs.p.path: './data' is not stored; allowed: artifact:<64 hexadecimal digits> (the command line and the SDK upload local paths at submission)"),
+    ("local path", {"inputs": {"p": {"type": "uri_file", "path": "./data"}}}, "E_PATH inputs.p.path: './data' is not stored; allowed: artifact:<64 hexadecimal digits>, https:, azureml://datastores/D/paths/P (the command line and the SDK upload local paths at submission)"),
     ("local code", {"steps": {"a": step(code="./src")}}, "E_PATH steps.a.code: './src' is not stored; allowed: artifact:<64 hexadecimal digits> (the command line and the SDK upload source folders at submission)"),
     ("environment", {"steps": {"a": step(environment="azureml:env:1")}}, "E_ENVIRONMENT steps.a.environment: no environment 'azureml:env:1'; allowed: a registered one, a curated name, or its content: image, conda, pip, python (register it with: penstock environment create --file FILE; or leave it out, which is the executor's own interpreter)"),
     ("retries", {"steps": {"a": step(limits={"retries": 101})}}, "E_RANGE steps.a.limits.retries: 101; allowed: 0 to 100"),
@@ -344,7 +341,7 @@ def test_a_bad_spec_is_refused_in_these_words(fields: dict[str, Any], said: str)
         ({"type": "integer", "min": 1}, 0, "E_RANGE parameters.p: 0; allowed: at least 1"),
         ({"type": "number", "max": 0.5}, "0.6", "E_RANGE parameters.p: 0.6; allowed: at most 0.5"),
         ({"type": "string", "enum": ["a", "b"]}, "c", "E_RANGE parameters.p: 'c'; allowed: a, b"),
-        ({"type": "uri_folder"}, "./x", "E_PATH parameters.p: './x' is not stored; allowed: artifact:<64 hexadecimal digits> (the command line and the SDK upload local paths at submission)"),
+        ({"type": "uri_folder"}, "./x", "E_PATH parameters.p: './x' is not stored; allowed: artifact:<64 hexadecimal digits>, https:, azureml://datastores/D/paths/P (the command line and the SDK upload local paths at submission)"),
     ],
 )  # fmt: skip
 def test_a_bad_parameter_is_refused_in_these_words(declared: Any, value: Any, said: str) -> None:

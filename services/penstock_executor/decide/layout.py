@@ -22,6 +22,8 @@ from penstock.ids import checked_name, is_digest, is_run_id
 FILE_NAME_BYTES_MAX = 255
 NAMES_MAX = 1000
 """Inputs of a step, and outputs of a step."""
+COPIED = "data"
+"""Name of the one output of an import or a copy, and of a copy's one input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,11 @@ def checked_item(item: WorkItem) -> WorkItem:
         )
     for name, output in item.outputs.items():
         _checked_file(file_name(name, output), f"{item.step}.outputs.{name}")
-    if not item.command.strip():
+    if item.kind == "import" and item.source is None:
+        raise Invalid("an import of nothing", code="E_INPUT", where=item.step)
+    if item.kind == "copy" and not (COPIED in item.inputs and item.inputs[COPIED].artifact):
+        raise Invalid(f"a copy without the input {COPIED!r}", code="E_INPUT", where=item.step)
+    if item.kind == "command" and not item.command.strip():
         raise Invalid("the command is empty", code="E_COMMAND", where=item.step)
     return item
 

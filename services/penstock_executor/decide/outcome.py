@@ -23,10 +23,16 @@ _FINAL = frozenset(
         "E_CANCELLED",
         "E_CODE",
         "E_COMMAND",
+        "E_CONFIG",
+        "E_DATA_MISSING",
+        "E_DATA_PERMISSION",
+        "E_DATA_TYPE",
         "E_ENVIRONMENT",
+        "E_EXTRA",
         "E_ID",
         "E_INPUT_CHANGED",
         "E_LIMIT",
+        "E_PATH",
     }
 )
 """Failures that another attempt would meet again."""

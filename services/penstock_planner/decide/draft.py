@@ -4,16 +4,19 @@ A step that is a pipeline itself has a draft of its own. Inside it names mean it
 steps; what they become, steps of the run, are named `<outer step>--<inner step>`.
 """
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from penstock.contracts.data import DEFAULT_DATASTORE
 from penstock.contracts.plans import PlannedOutput
-from penstock.contracts.spec import Output, PipelineSpec, StepSpec
+from penstock.contracts.spec import FILES, Output, PipelineSpec, StepSpec
 from penstock.errors import Invalid
 from penstock.ids import derived_id, is_name
 from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.expressions import OPEN, Reference, whole
 from penstock_planner.decide.parameters import Given, check_mode, check_name
+from penstock_planner.decide.places import ANYWHERE, Places
 from penstock_planner.decide.problems import Problems, shown
 
 OUTPUT_MODES = ("", "rw_mount", "upload", "mount", "direct")
@@ -21,10 +24,26 @@ OUTPUT_MODES = ("", "rw_mount", "upload", "mount", "direct")
 INSIDE = "--"
 """Between the name of a step that is a pipeline and the name of a step in it."""
 NAME_MAX = 63
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 Outputs = dict[str, PlannedOutput]
 Made = tuple[str, str]
 """A step of the run and an output of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where an output goes besides the store. The settings nearest to the run win, each for itself."""
+
+    path: str = ""
+    """As it was written, macros and all; `draft` and `name` say what they mean."""
+    name: str = ""
+    version: str = ""
+    where: str = ""
+    draft: "Draft | None" = None
+    output: str = ""
+    step: str = ""
+    """Step of the run that `path` was declared at; empty: at the pipeline."""
 
 
 @dataclass(slots=True)
@@ -47,8 +66,15 @@ class Draft:
     """What stands before "steps" and "inputs" in the places of this pipeline."""
     prefix: str = ""
     environments: Environments = field(default_factory=Environments)
+    run: str = ""
+    """The run's id: what ${{name}} means in the path of a pipeline's output."""
+    datastore: str = DEFAULT_DATASTORE
+    """What ${{default_datastore}} means."""
     taken: dict[str, str] = field(default_factory=dict)
     """Names of the run's steps, of all pipelines → their places."""
+    places: Places = ANYWHERE
+    sinks: dict[Made, Sink] = field(default_factory=dict)
+    """What is to be written elsewhere or registered, of all pipelines."""
 
     def within(self, name: str, spec: PipelineSpec) -> "Draft":
         """Return the draft of a step that is a pipeline; its inputs are given later."""
@@ -61,6 +87,10 @@ class Draft:
             prefix=f"{self.prefix}{name}{INSIDE}",
             environments=self.environments,
             taken=self.taken,
+            places=self.places,
+            run=self.run,
+            datastore=self.datastore,
+            sinks=self.sinks,
         )
 
     def made(self, step: str, output: str) -> Made | None:
@@ -93,6 +123,9 @@ def declare(draft: Draft) -> None:
     for name, output in draft.spec.outputs.items():
         check_name(name, f"{draft.place}outputs.{name}", draft.problems)
         _bind_own_output(name, output, draft)
+    for name, maker in draft.bound_outputs.items():
+        where = f"{draft.place}outputs.{name}"
+        _note_sink(maker, name, draft.spec.outputs.get(name), where, draft, "")
 
 
 def bind_output(target: str, maker: Made, where: str, draft: Draft) -> None:
@@ -107,11 +140,56 @@ def bind_output(target: str, maker: Made, where: str, draft: Draft) -> None:
         )
 
 
+def shortened(name: str) -> str:
+    """Return a made-up name of a step so that it is not too long to be one."""
+    if len(name) <= NAME_MAX:
+        return name
+    tail = derived_id(name, length=8)
+    return f"{name[: NAME_MAX - len(tail) - 1]}-{tail}"
+
+
+def _own_path(output: Output | None) -> str:
+    """Return the place that a pipeline output names, not what it is bound to."""
+    return output.path if output is not None and not _is_binding(output.path) else ""
+
+
+def _is_binding(path: str) -> bool:
+    try:
+        return whole(path) is not None
+    except Invalid:
+        return False
+
+
+def _note_sink(  # noqa: PLR0917 - all there is to say of one output
+    maker: Made,
+    output: str,
+    declared: Output | str | None,
+    where: str,
+    draft: Draft,
+    step: str,
+) -> None:
+    """Note where an output goes besides the store; what is noted later is nearer to the run and wins."""
+    if not isinstance(declared, Output):
+        return
+    path = _own_path(declared)
+    if path and not _SCHEME.match(path):
+        if declared.type not in FILES or not step:  # of a file its last part is the name
+            draft.notes.append(f"{where}.path: {shown(path)} is ignored: it is on no datastore")
+        path = ""
+    if not path and not declared.name:
+        if declared.version:
+            draft.problems.add("E_TYPE", where, "a version without a name", "give `name`, too")
+        return
+    sink = draft.sinks.get(maker) or Sink()
+    if path:
+        sink = replace(sink, path=path, where=where, draft=draft, output=output, step=step)
+    if declared.name:
+        sink = replace(sink, name=declared.name, version=declared.version, where=where)
+    draft.sinks[maker] = sink
+
+
 def _run_name(prefix: str, name: str, where: str, draft: Draft) -> str:
-    full = prefix + name
-    if prefix and len(full) > NAME_MAX:
-        tail = derived_id(full, length=8)
-        full = f"{full[: NAME_MAX - len(tail) - 1]}-{tail}"
+    full = shortened(prefix + name) if prefix else name
     if full in draft.taken:
         draft.problems.add(
             "E_ID", where, f"{full!r} is already the name of {draft.taken[full]}", "rename one"
@@ -128,7 +206,11 @@ def _declare_outputs(name: str, step: StepSpec, draft: Draft) -> None:
         if target:
             bind_output(target, (draft.names[name], output), where, draft)
         own = entry if isinstance(entry, Output) else draft.spec.outputs.get(target)
-        declared[output] = _planned_output(output, own, "" if target else path)
+        if not path or target:
+            path = _own_path(draft.spec.outputs.get(target))
+        declared[output] = _planned_output(output, own, path)
+        maker = (draft.names[name], output)
+        _note_sink(maker, output, entry, where, draft, draft.names[name])
     draft.outputs[name] = declared
 
 
@@ -146,10 +228,13 @@ def _declare_inner(name: str, step: StepSpec, inner: Draft, draft: Draft) -> Non
         if output not in declared:
             message = f"pipeline {inner.spec.name!r} has no output {shown(output)}"
             draft.problems.add_unknown("E_REF", where, message, output, declared)
-        elif target:
-            maker = inner.bound_outputs.get(output)
-            if maker is not None:
-                bind_output(target, maker, where, draft)
+            continue
+        maker = inner.bound_outputs.get(output)
+        if maker is None:
+            continue
+        if target:
+            bind_output(target, maker, where, draft)
+        _note_sink(maker, output, given, where, draft, maker[0])
 
 
 def _output_of(maker: Made, draft: Draft) -> PlannedOutput | None:
@@ -165,7 +250,7 @@ def _output_of(maker: Made, draft: Draft) -> PlannedOutput | None:
 
 
 def _bind_own_output(name: str, output: Output | None, draft: Draft) -> None:
-    """Bind a pipeline output that names its maker itself; other paths are places we ignore."""
+    """Bind a pipeline output that names its maker itself; another path is a place (`Sink`)."""
     if output is None or not output.path:
         return
     where = f"{draft.place}outputs.{name}"
@@ -173,10 +258,8 @@ def _bind_own_output(name: str, output: Output | None, draft: Draft) -> None:
     try:
         reference = whole(output.path)
     except Invalid:
-        draft.notes.append(f"{where}.path: {shown(output.path)} is ignored")
         return
     if reference is None or reference.scope != "step_output":
-        draft.notes.append(f"{where}.path: {shown(output.path)} is ignored")
         return
     maker = draft.outputs.get(reference.step)
     if maker is None:
@@ -214,7 +297,7 @@ def _pipeline_output(path: str, where: str, draft: Draft) -> str:
     try:
         reference = whole(path)
     except Invalid:
-        return ""  # ${{name}}, ${{default_datastore}} …: places in Azure's stores, which we ignore
+        return ""  # ${{name}}, ${{default_datastore}} …: a place on a datastore
     if reference is None or reference.scope not in ("parent_output", "output"):
         if reference is not None:
             draft.problems.add(
@@ -228,8 +311,9 @@ def _pipeline_output(path: str, where: str, draft: Draft) -> str:
 
 
 def _planned_output(name: str, declared: Output | None, path: str) -> PlannedOutput:
-    if declared is None or declared.type != "uri_file":
-        return PlannedOutput(type=declared.type if declared else "uri_folder")
+    if declared is None or declared.type not in FILES:
+        mode = "direct" if declared and declared.mode.lower() == "direct" else ""
+        return PlannedOutput(type=declared.type if declared else "uri_folder", mode=mode)
     # Azure ML: the last segment of the path is the file's name, by default the output's own.
     last = path.rstrip("/").rpartition("/")[2]
     file = "" if OPEN in last or last in (".", "..") or "\x00" in last else last

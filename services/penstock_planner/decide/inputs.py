@@ -1,10 +1,13 @@
 """Inputs of a step, bound: to a value, to a stored tree, or to what another step will make."""
 
+import msgspec
+
 from penstock.contracts.plans import Bound
-from penstock.contracts.spec import DATA, FILES, Input, Scalar
+from penstock.contracts.spec import DATA, FILES, PRIMITIVES, Input, Scalar
 from penstock_planner.decide.draft import Draft
 from penstock_planner.decide.expressions import Reference, has_expression, segments_of, whole
-from penstock_planner.decide.parameters import INPUT_MODES, NO_DIGEST, check_mode, stored
+from penstock_planner.decide.parameters import INPUT_MODES, check_mode
+from penstock_planner.decide.places import NO_DIGEST, is_data
 from penstock_planner.decide.problems import shown
 from penstock_planner.decide.values import accepted, artifact_of, is_literal, text_of
 
@@ -18,12 +21,10 @@ def bound_input(entry: Input | Scalar | None, where: str, draft: Draft) -> Bound
     check_mode(entry.mode, INPUT_MODES, where, draft.problems)
     if entry.path and not is_literal(entry):
         bound = _bound_value(entry.path, f"{where}.path", draft, wanted=entry.type)
-        if bound is None or bound.step or bound.artifact:
+        if bound is None or is_data(bound):
             return _typed(bound, entry.type)
-        digest = stored(
-            text_of(bound.value if bound.value is not None else ""), where, draft.problems
-        )
-        return Bound(type=entry.type, artifact=digest)
+        text = text_of(bound.value if bound.value is not None else "")
+        return draft.places.bound(entry.type, text, where, draft.problems, _hint(where))
     value = entry.value if entry.value is not None else entry.default
     if value is None:
         if not entry.optional:
@@ -32,8 +33,8 @@ def bound_input(entry: Input | Scalar | None, where: str, draft: Draft) -> Bound
     bound = _bound_value(value, where, draft)
     if bound is None:  # an optional input of the pipeline that nobody gave
         return None if entry.default is None else Bound(value=entry.default)
-    if bound.step or bound.artifact:
-        if entry.type not in DATA:
+    if is_data(bound):
+        if entry.type not in DATA and bound.type not in PRIMITIVES:
             draft.problems.add("E_TYPE", where, f"files where a {entry.type} is declared")
         return bound
     if bound.value is not None:
@@ -48,7 +49,13 @@ def _typed(bound: Bound | None, declared: str) -> Bound | None:
     """
     if bound is None or bound.type == declared or (bound.type in FILES) != (declared in FILES):
         return bound
-    return Bound(type=declared, artifact=bound.artifact, step=bound.step, output=bound.output)
+    return msgspec.structs.replace(bound, type=declared)
+
+
+def _hint(where: str) -> str:
+    """Return "<step>--<input>" for the place of a step's input."""
+    parts = where.split(".")
+    return f"{parts[-3]}--{parts[-1]}" if len(parts) > 3 else parts[-1]  # noqa: PLR2004 - steps.s.inputs.i
 
 
 def _bound_value(value: Scalar, where: str, draft: Draft, wanted: str = "") -> Bound | None:
@@ -143,7 +150,7 @@ def literal_text(reference: Reference, where: str, draft: Draft) -> str:
             f"optional input {reference.name!r} has no value to write here",
         )
         return ""
-    if bound.artifact or bound.step:
+    if is_data(bound):
         draft.problems.add(
             "E_TYPE",
             where,

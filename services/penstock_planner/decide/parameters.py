@@ -8,11 +8,11 @@ from penstock.contracts.plans import Bound
 from penstock.contracts.spec import DATA, Input, PipelineSpec, Scalar
 from penstock.errors import Invalid
 from penstock.ids import checked_name
+from penstock_planner.decide.places import ANYWHERE, NO_DIGEST, Pending, Places
 from penstock_planner.decide.problems import Problems, shown
 from penstock_planner.decide.values import accepted, artifact_of, is_literal
 
 INPUT_MODES = ("", "ro_mount", "download", "direct", "eval_mount", "eval_download")
-NO_DIGEST = "0" * 64
 
 
 @dataclass(slots=True)
@@ -26,13 +26,15 @@ class Given:
     faulty: set[str] = field(default_factory=set)
 
     def scalars(self) -> dict[str, Scalar]:
-        """Return what a run remembers of its inputs: literals, and data as `artifact:<digest>`."""
+        """Return what a run remembers of its inputs: literals, data as `artifact:<digest>` or where it lies."""
         result: dict[str, Scalar] = {}
         for name, bound in self.values.items():
             if bound is None or name in self.faulty:
                 continue
             if bound.artifact:
                 result[name] = PREFIX + bound.artifact
+            elif isinstance(bound, Pending):
+                result[name] = bound.location.text()
             elif bound.value is not None:
                 result[name] = bound.value
         return result
@@ -44,6 +46,7 @@ def given(
     problems: Problems,
     *,
     complete: bool = True,
+    places: Places = ANYWHERE,
 ) -> Given:
     """Return the value of every declared input.
 
@@ -61,9 +64,11 @@ def given(
         check_name(name, where, problems)
         declared = _declared(entry)
         if name in parameters:
-            bound: Bound | None = _bound(declared, parameters[name], f"parameters.{name}", problems)
+            bound: Bound | None = _bound(
+                declared, parameters[name], f"parameters.{name}", problems, places
+            )
         else:
-            bound = _default(declared, where, problems, complete=complete)
+            bound = _default(declared, where, problems, places, complete=complete)
         check_mode(declared.mode, INPUT_MODES, where, problems)
         result.values[name] = bound
         if problems.count > before:
@@ -87,19 +92,6 @@ def check_mode(mode: str, allowed: tuple[str, ...], where: str, problems: Proble
         )
 
 
-def stored(text: str, where: str, problems: Problems) -> str:
-    """Return the digest in `artifact:<digest>`; anything else is a problem (E_PATH)."""
-    digest = artifact_of(text)
-    if not digest:
-        problems.add(
-            "E_PATH",
-            where,
-            f"{shown(text)} is not stored; allowed: {PREFIX}<64 hexadecimal digits>",
-            "the command line and the SDK upload local paths at submission",
-        )
-    return digest or NO_DIGEST
-
-
 def _declared(entry: Input | Scalar) -> Input:
     if isinstance(entry, Input):
         return entry
@@ -108,9 +100,12 @@ def _declared(entry: Input | Scalar) -> Input:
     return Input(value=entry)  # no type: whatever is given is taken
 
 
-def _default(declared: Input, where: str, problems: Problems, *, complete: bool) -> Bound | None:
+def _default(
+    declared: Input, where: str, problems: Problems, places: Places, *, complete: bool
+) -> Bound | None:
     if declared.path and declared.type in DATA:
-        return Bound(type=declared.type, artifact=stored(declared.path, f"{where}.path", problems))
+        name = where.rpartition(".")[2]
+        return places.bound(declared.type, declared.path, f"{where}.path", problems, name)
     value = declared.value if declared.value is not None else declared.default
     if value is not None:
         return Bound(value=accepted(declared, value, where, problems))
@@ -129,12 +124,13 @@ def _default(declared: Input, where: str, problems: Problems, *, complete: bool)
     return Bound(value=_placeholder(declared))
 
 
-def _bound(declared: Input, value: Scalar, where: str, problems: Problems) -> Bound:
+def _bound(declared: Input, value: Scalar, where: str, problems: Problems, places: Places) -> Bound:
     if isinstance(value, str) and artifact_of(value) and declared.type in DATA:
         return Bound(type=declared.type, artifact=artifact_of(value))
     if is_literal(declared):
         return Bound(value=accepted(declared, value, where, problems))
-    return Bound(type=declared.type, artifact=stored(str(value), where, problems))
+    name = where.rpartition(".")[2]
+    return places.bound(declared.type, str(value), where, problems, name)
 
 
 def _placeholder(declared: Input) -> Scalar:

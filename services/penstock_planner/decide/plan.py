@@ -24,8 +24,10 @@ from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.graph import cycle_of, cycle_text, order_of
 from penstock_planner.decide.nesting import bound_steps
 from penstock_planner.decide.parameters import check_name, given
+from penstock_planner.decide.places import ANYWHERE, Places
 from penstock_planner.decide.problems import Problems, shown
 from penstock_planner.decide.steps import DEFAULT_TARGET, target_of
+from penstock_planner.decide.transfers import datastore_of, with_transfers
 
 PRIORITY_MAX = 100
 TEXT_MAX = 256
@@ -50,6 +52,8 @@ class Origin:
     traceparent: str = ""
     git: GitInfo | None = None
     """Of a registered pipeline; None: the spec's own."""
+    places: Places = ANYWHERE
+    """The workspace's datastores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +142,16 @@ def _planned(
     _check_request(spec, request, problems)
     draft = Draft(
         spec=spec,
-        given=given(spec, request.parameters, problems, complete=complete),
+        given=given(spec, request.parameters, problems, complete=complete, places=origin.places),
         problems=problems,
         environments=environments,
+        places=origin.places,
+        run=origin.run,
+        datastore=datastore_of(spec, problems),
     )
     declare(draft)
     compute = _default_compute(spec, request, draft)
-    steps = {step.name: step for step in bound_steps(draft, compute)}
+    steps = with_transfers({step.name: step for step in bound_steps(draft, compute)}, draft)
     needs = {name: step.needs for name, step in steps.items()}
     cycle = cycle_of(needs)
     if cycle:

@@ -22,6 +22,7 @@ from penstock_planner.decide.expressions import (
 )
 from penstock_planner.decide.inputs import bound_input, concatenated, literal_text
 from penstock_planner.decide.parameters import check_name
+from penstock_planner.decide.places import is_data
 from penstock_planner.decide.problems import Problems, shown
 from penstock_planner.decide.values import artifact_of
 
@@ -63,6 +64,7 @@ def bound_step(
         problems.add(error.code, error.where, error.message, error.hint)
     return PlannedStep(
         name=draft.names[name],
+        kind=step.kind,
         command=command,
         code=(code := _code(step, where, problems)),
         code_digest=_code_digest(step, code, where, problems),
@@ -78,7 +80,7 @@ def bound_step(
         expected_s=step.limits.expected,
         attempts_max=step.limits.retries + 1,
         retry_delay_s=step.limits.retry_delay,
-        deterministic=step.is_deterministic,
+        deterministic=step.is_deterministic and step.kind == "command",
     )
 
 
@@ -131,6 +133,12 @@ def _command(step: StepSpec, inputs: Mapping[str, Bound], where: str, draft: Dra
             "list what is registered: penstock component list",
         )
         return ""
+    if step.kind == "copy":
+        if step.command or len(step.outputs) != 1 or not _copies_one(inputs):
+            draft.problems.add(
+                "E_TYPE", where, "a copy has one input of files, one output, and no command"
+            )
+        return ""
     if not step.command.strip():
         draft.problems.add("E_EMPTY", place, "no command", "write what a shell would run")
         return ""
@@ -144,6 +152,10 @@ def _command(step: StepSpec, inputs: Mapping[str, Bound], where: str, draft: Dra
         )
         return ""
     return _substituted(step.command, step, inputs, place, draft)
+
+
+def _copies_one(inputs: Mapping[str, Bound]) -> bool:
+    return len(inputs) == 1 and all(is_data(bound) for bound in inputs.values())
 
 
 def _variables(

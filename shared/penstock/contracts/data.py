@@ -12,7 +12,7 @@ Nothing here touches a network or a disk.
 import re
 from collections.abc import Iterable
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from penstock.contracts.base import Message, Strict
 from penstock.errors import Invalid
@@ -30,6 +30,8 @@ URL_BYTES_MAX = 4096
 SHOWN_MAX = 80
 REMOTE = ("wasb", "wasbs", "abfs", "abfss", "adl", "s3", "s3a", "gs", "gcs")
 """Schemes of stores that only a registered datastore can reach."""
+SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
+"""Parameters of URLs that are as good as a password."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _PATHS = re.compile(
@@ -122,6 +124,21 @@ def checked_data_path(path: str, *, where: str = "path") -> str:
     return path
 
 
+def is_elsewhere(text: str) -> bool:
+    """Say whether a data path names something that is not a file or folder of this machine."""
+    if text.startswith(("artifact:", "azureml:")):
+        return True
+    scheme = _SCHEME.match(text)
+    return scheme is not None and scheme.group(1).lower() != "file"
+
+
+def local_text(text: str) -> str:
+    """Return a local path without `file:` before it, as `file:x`, `file:./x` or `file:///x` are written."""
+    if not text.startswith("file:"):
+        return text
+    return unquote(text.removeprefix("file:").removeprefix("//"))
+
+
 def remote_scheme(text: str) -> str:
     """Return the scheme of a URL into a store that only a datastore can reach, or an empty text."""
     scheme = _SCHEME.match(text)
@@ -156,13 +173,14 @@ def _checked_url(text: str, where: str) -> str:
     try:
         parts = urlsplit(text)
         host, login = parts.hostname, parts.username or parts.password
+        signed = any(name.lower() in SIGNATURES for name, _ in parse_qsl(parts.query))
     except ValueError:
-        host, login = None, None
+        host, login, signed = None, None, False
     if not host or _CONTROL.search(text) or len(text.encode()) > URL_BYTES_MAX:
         raise Invalid(f"{_shown(text)} is no URL", code="E_PATH", where=where)
-    if login:
+    if login or signed:
         raise Invalid(
-            "a URL with a password in it",
+            f"a URL with {'a password' if login else 'a signature'} in it",
             code="E_PATH",
             where=where,
             hint="a run's record is readable to all: make it a datastore, whose executor has the password",

@@ -47,6 +47,9 @@ Point = Literal[
     "executor.after-start",  # the start was reported, or is about to be; user code runs
     "executor.after-end",  # user code has ended, no output is stored
     "executor.after-store",  # outputs are committed, no result says so
+    "executor.after-bring",  # data was brought in from elsewhere, nothing of it is stored
+    "executor.mid-write",  # a file is at its place on a datastore, the next one may not be
+    "executor.after-write",  # a tree is at its place on a datastore, no result says so
     "executor.before-report",  # logs are archived, the result is not published
     "executor.before-ack",  # the result is published, the attempt is still on loan
     "executor.after-ack",  # all is said, the folder is still there

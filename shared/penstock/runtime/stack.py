@@ -6,6 +6,7 @@
     <dir>/bus/           nats.conf (mode 600, holds the password), the port, the streams
     <dir>/store/         the object store of `file:` stacks
     <dir>/executor/      the executor's cache and attempt directories
+    <dir>/datastores/    the workspace's own datastores, a folder each
 
 A process number alone proves nothing after a crash or a reboot, so a process is known by its number
 and its birth together. Nothing here starts or ends anything.

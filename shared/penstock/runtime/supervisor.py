@@ -278,6 +278,7 @@ class Supervisor:
                 environment["PENSTOCK_STORE"] = wanted.store
             if name == "executor":
                 environment.setdefault("PENSTOCK_EXECUTOR_DATA_DIR", str(folder / "executor"))
+                environment.setdefault("PENSTOCK_EXECUTOR_DATASTORES", str(folder / "datastores"))
                 if wanted.slots:
                     environment["PENSTOCK_EXECUTOR_SLOTS"] = str(wanted.slots)
                 if wanted.targets:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from penstock.contracts.data import is_elsewhere, local_text
 from penstock.contracts.spec import DATA, Input, PipelineSpec, Scalar
 from penstock.errors import Invalid, NotFound
 from penstock.ids import did_you_mean
@@ -91,14 +92,14 @@ def local_data(values: Mapping[str, object], spec: PipelineSpec) -> dict[str, Pa
         if not isinstance(declared, Input) or declared.type not in DATA:
             continue
         text = str(value)
-        if text.startswith("artifact:"):
+        if is_elsewhere(text):
             continue
-        path = Path(text)
+        path = Path(local_text(text))
         if not path.exists():
             raise NotFound(
                 f"{text} does not exist",
                 where=f"-p {name}",
-                hint="give a local path or artifact:<digest>",
+                hint="give a local path, https:…, azureml://datastores/D/paths/P or artifact:<digest>",
             )
         result[name] = path
     return result

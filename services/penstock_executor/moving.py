@@ -1,0 +1,147 @@
+"""Steps that run no command: an import brings data into the store, a copy writes a tree to a datastore.
+
+    import   bring ──▶ store ──▶ output "data"
+    copy     fetch ──▶ write to its place ──▶ output "data", the same tree
+
+Both may be done twice: what is stored is named by its content, what is written is written again.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from penstock.contracts.artifacts import TreeRef, tree_ref
+from penstock.contracts.data import Location
+from penstock.contracts.spec import FILES, PRIMITIVES
+from penstock.contracts.work import WorkItem
+from penstock.errors import Invalid, Transient
+from penstock_executor.bringing import brought
+from penstock_executor.decide import layout
+from penstock_executor.placing import leave, put_in_place, upload, waiting_folder
+from penstock_executor.storing import owner_of
+from penstock_executor.workshop import Patience, Workshop
+
+OUTPUT = layout.COPIED
+T = TypeVar("T")
+Note = Callable[[str], None]
+GoOn = Callable[[], None]
+
+
+async def moved(
+    shop: Workshop, item: WorkItem, place: layout.Place, patience: Patience, note: Note
+) -> dict[str, TreeRef]:
+    """Carry an import or a copy out and return its output.
+
+    Raises:
+        PenstockError: what `brought`, `put_in_place` and the store say.
+    """
+    if item.kind == "import":
+        return {OUTPUT: await _imported(shop, item, place, patience, note)}
+    return {OUTPUT: await _copied(shop, item, place, patience, note)}
+
+
+async def _imported(
+    shop: Workshop, item: WorkItem, place: layout.Place, patience: Patience, note: Note
+) -> TreeRef:
+    location = item.source
+    assert location is not None  # noqa: S101 - layout.checked_item
+    into = Path(place.input(OUTPUT))
+    note(f"reading {location.text()}")
+    scan = await _in_thread(lambda go_on: brought(location, shop.datastores, into, go_on))
+    for line in scan.notes:
+        note(line)
+    # What lies in a folder here are somebody's files, and what a pattern chose are links to them.
+    give = bool(location.url) or shop.datastores.folder(location) is None
+    shop.crash("executor.after-bring")
+    tree = await patience.wait(
+        lambda: shop.trees.put(scan, owner_of(item), give=give), f"storing {location.text()}"
+    )
+    note(f"{tree.files:,} files, {tree.size_bytes:,} bytes: artifact:{tree.digest}")
+    return tree
+
+
+async def _copied(
+    shop: Workshop, item: WorkItem, place: layout.Place, patience: Patience, note: Note
+) -> TreeRef:
+    digest, kind = item.inputs[OUTPUT].artifact, item.inputs[OUTPUT].type
+    manifest = await patience.wait(lambda: shop.trees.manifest(digest), "the tree's manifest")
+    files = [entry.path for entry in manifest.entries if entry.digest]
+    if item.destination is not None:
+        only = files[0] if kind in (*FILES, *PRIMITIVES) and len(files) == 1 else ""
+        await _written(shop, place, patience, Written(digest, item.destination, only))
+        note(f"{len(files):,} files written to {item.destination.text()}")
+        shop.crash("executor.after-write")
+    return tree_ref(manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is written: a tree, or its one file `only`; and where to."""
+
+    digest: str
+    location: Location
+    only: str = ""
+
+
+async def _written(shop: Workshop, place: layout.Place, patience: Patience, what: Written) -> None:
+    """Write a tree to a place on a datastore."""
+    digest, location, only = what.digest, what.location, what.only
+    if only and not location.path:
+        raise Invalid(
+            "a file cannot be written to the root of a datastore",
+            code="E_PATH",
+            where=location.text(),
+            hint="end the path with the file's name",
+        )
+    root = shop.datastores.folder(location)
+    if root is None:
+        tree = Path(place.input(OUTPUT))
+        await patience.wait(
+            lambda: shop.trees.fetch(digest, tree, read_only=True), "the tree", disk=True
+        )
+        filesystem, base = await _in_thread(lambda _: shop.datastores.filesystem(location))
+        path = f"{base}/{location.path}" if location.path else base
+        await _in_thread(lambda go_on: upload(tree / only, filesystem, path, location, go_on))
+        return
+    name = Path(place.root).name
+    waiting = await _in_thread(lambda _: waiting_folder(root, name))
+    try:
+        tree = waiting / "tree"
+        await patience.wait(lambda: shop.trees.fetch(digest, tree), "the tree", disk=True)
+        await _in_thread(
+            lambda go_on: put_in_place(
+                tree / only,
+                root,
+                location,
+                go_on,
+                lambda: shop.crash("executor.mid-write"),
+            )
+        )
+    finally:
+        await _in_thread(lambda _: leave(waiting))
+
+
+async def _in_thread(work: Callable[[GoOn], T]) -> T:
+    """Return what `work` returns in a thread. Cancelled, it waits for the thread to notice.
+
+    Nothing of it may go on when the attempt's folder is removed and another executor begins.
+    """
+    ended = threading.Event()
+
+    def go_on() -> None:
+        if ended.is_set():
+            raise Transient("the attempt ends", code="E_CANCELLED")
+
+    future = asyncio.ensure_future(asyncio.to_thread(work, go_on))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        ended.set()
+        await asyncio.wait({future})
+        with contextlib.suppress(asyncio.CancelledError):
+            future.exception()  # it was told to end, and says so
+        raise

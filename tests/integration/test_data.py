@@ -1,0 +1,374 @@
+"""Data that comes from elsewhere and goes elsewhere: through all services, on folders and on MinIO, and while we kill."""
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+from minio import Minio
+
+from penstock import Client
+from penstock.contracts.queries import RunView, StepView
+from penstock.contracts.spec import PipelineSpec
+from penstock.sdk.definition import Definition
+from penstock.testing.fleet import Fleet
+from penstock.testing.servers import NatsServer
+from penstock.testing.stores import MinioServer
+from penstock_executor.placing import WRITING
+
+pytestmark = pytest.mark.server
+
+OTHERS = ("artifact", "planner", "scheduler", "trigger")
+BLOB = "azureml://datastores/workspaceblobstore/paths/"
+BIG = 3 * 1024 * 1024
+WAIT_S = 120
+
+
+# -- a web server that can misbehave ----------------------------------------------------------------
+@dataclass
+class Web:
+    """Files under a URL. `troubles` is used up first, a status or a number of bytes per request."""
+
+    url: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    troubles: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = unquote(self.path.partition("?")[0])
+            found.asked.append(path)
+            trouble = found.troubles.pop(0) if found.troubles else 0
+            if path.startswith("/moved/"):
+                self.send_response(302)
+                self.send_header("Location", f"/{path.removeprefix('/moved/')}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if 400 <= trouble < 600:
+                self.send_error(trouble)
+                return
+            data = found.files.get(path)
+            if data is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(data[:trouble] if trouble else data)
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found = Web(f"http://127.0.0.1:{server.server_address[1]}")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+# -- a stack ----------------------------------------------------------------------------------------
+@dataclass
+class Stack:
+    """All services, and what their datastores hold, whatever they lie on."""
+
+    fleet: Fleet
+    client: Client
+    folder: Path | None = None
+    s3: Minio | None = None
+    bucket: str = ""
+
+    def run(self, steps: dict[str, Any], state: str = "succeeded", **spec: Any) -> RunView:
+        """Run a pipeline to its end."""
+        body = {"name": "data", "steps": steps, **spec}
+        run = self.client.submit(Definition(msgspec.convert(body, PipelineSpec)))
+        run.wait_for_completion(timeout_seconds=WAIT_S, raise_on_error=False, show_output=False)
+        view = self.client.view(run.id)
+        logs = [line.text for line in self.client.lines(run.id)]
+        assert view.state == state, ([step.error for step in view.steps], logs)
+        return view
+
+    def put(self, path: str, data: bytes, store: str = "workspaceblobstore") -> None:
+        """Put a file onto a datastore, as somebody outside would."""
+        if self.folder is not None:
+            file = self.folder / store / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+            return
+        assert self.s3 is not None
+        from io import BytesIO
+
+        self.s3.put_object(self.bucket, f"stores/{store}/{path}", BytesIO(data), len(data))
+
+    def files(self, path: str = "", store: str = "workspaceblobstore") -> dict[str, bytes]:
+        """Return what lies below a path of a datastore, what waits to be put in place included."""
+        if self.folder is not None:
+            root = self.folder / store
+            return {
+                file.relative_to(root).as_posix(): file.read_bytes()
+                for file in sorted((root / path).rglob("*"))
+                if file.is_file()
+            }
+        assert self.s3 is not None
+        prefix = f"stores/{store}/"
+        found = {}
+        for each in self.s3.list_objects(self.bucket, prefix + path, recursive=True):
+            with self.s3.get_object(self.bucket, each.object_name or "") as answer:
+                found[(each.object_name or "").removeprefix(prefix)] = answer.read()
+        return found
+
+    def output(self, view: RunView, step: str, output: str, into: Path) -> dict[str, bytes]:
+        """Return the files of an output."""
+        self.client.run(view.run).find_step_run(step)[0].download_output(output, into)
+        return {file.name: file.read_bytes() for file in sorted(into.rglob("*")) if file.is_file()}
+
+
+def by_name(view: RunView) -> dict[str, StepView]:
+    return {step.step: step for step in view.steps}
+
+
+@pytest.fixture
+def fleet(nats: NatsServer, tmp_path: Path, workspace: str) -> Iterator[Fleet]:
+    store = f"file:{tmp_path / 'store'}"
+    with Fleet(tmp_path / "fleet", bus=nats.url, store=store, workspace=workspace) as fleet:
+        for service in OTHERS:
+            fleet.start(service)
+        yield fleet
+
+
+@pytest.fixture
+def local(fleet: Fleet, tmp_path: Path) -> Iterator[Stack]:
+    folder = tmp_path / "stores"
+    fleet.start("executor", slots="4", datastores=str(folder))
+    with Client(bus=fleet.bus, workspace=fleet.workspace) as client:
+        yield Stack(fleet, client, folder=folder)
+
+
+@pytest.fixture
+def afar(fleet: Fleet, minio_server: MinioServer, tmp_path: Path) -> Iterator[Stack]:
+    bucket = f"t{secrets.token_hex(6)}"
+    endpoint = f"127.0.0.1:{minio_server.port}"
+    s3 = Minio(endpoint, minio_server.key, minio_server.secret, secure=False)
+    s3.make_bucket(bucket)
+    options = tmp_path / "datastores.toml"
+    options.touch(0o600)
+    options.write_text(
+        f'[workspaceblobstore]\nkey = "{minio_server.key}"\nsecret = "{minio_server.secret}"\n'
+        f'endpoint_url = "http://{endpoint}"\n'
+    )
+    fleet.start(
+        "executor", slots="4", datastores=f"s3://{bucket}/stores", datastores_file=str(options)
+    )
+    with Client(bus=fleet.bus, workspace=fleet.workspace) as client:
+        yield Stack(fleet, client, s3=s3, bucket=bucket)
+
+
+@pytest.fixture(params=["local", "afar"])
+def stack(request: pytest.FixtureRequest) -> Stack:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Stack)
+    return found
+
+
+def copying(path: str, kind: str = "uri_folder", **fields: Any) -> dict[str, Any]:
+    command = "cp -r ${{inputs.x}} ${{outputs.y}}/; basename ${{inputs.x}} > ${{outputs.y}}/name"
+    return {
+        "command": command,
+        "inputs": {"x": {"type": kind, "path": path}},
+        "outputs": {"y": {}},
+        **fields,
+    }
+
+
+# -- from the web -----------------------------------------------------------------------------------
+def test_a_file_on_the_web_reaches_the_step_and_equal_bytes_run_nothing_again(
+    local: Stack, web: Web, tmp_path: Path
+) -> None:
+    web.files["/d/titanic+data.csv"] = data = os.urandom(BIG)
+    steps = {"a": copying(f"{web.url}/moved/d/titanic%2Bdata.csv", "uri_file")}
+    view = local.run(steps)
+    found = local.output(view, "a", "y", tmp_path / "first")
+    assert found == {"titanic+data.csv": data, "name": b"titanic+data.csv\n"}
+    again = by_name(local.run(steps))
+    assert again["import--a--x"].state == "succeeded"
+    assert again["a"].state == "reused"
+    web.files["/d/titanic+data.csv"] = b"changed"
+    third = local.run(steps)
+    assert by_name(third)["a"].state == "succeeded"
+    assert local.output(third, "a", "y", tmp_path / "third")["titanic+data.csv"] == b"changed"
+
+
+def test_a_server_that_cuts_off_or_is_busy_is_asked_again(
+    local: Stack, web: Web, tmp_path: Path
+) -> None:
+    web.files["/x.bin"] = data = os.urandom(BIG)
+    web.troubles[:] = [BIG // 2, 503]
+    view = local.run({"a": copying(f"{web.url}/x.bin", "uri_file")})
+    assert by_name(view)["import--a--x"].attempts == 3
+    assert local.output(view, "a", "y", tmp_path / "out")["x.bin"] == data
+
+
+def test_a_file_that_is_not_there_fails_at_once_and_says_so(local: Stack, web: Web) -> None:
+    view = local.run({"a": copying(f"{web.url}/nothing.csv")}, "failed")
+    steps = by_name(view)
+    error = steps["import--a--x"].error
+    assert error is not None
+    assert (error.code, error.where) == ("E_DATA_MISSING", f"{web.url}/nothing.csv")
+    assert steps["import--a--x"].attempts == 1
+    assert steps["a"].state == "skipped"
+
+
+# -- datastores -------------------------------------------------------------------------------------
+def test_what_a_step_writes_to_a_datastore_is_read_by_a_step_of_the_same_run(
+    stack: Stack, tmp_path: Path
+) -> None:
+    stack.put("models/old.txt", b"stays")
+    make = {
+        "command": "mkdir ${{outputs.y}}/deep; echo new > ${{outputs.y}}/new.txt;"
+        f" head -c {BIG} /dev/zero > ${{{{outputs.y}}}}/deep/big",
+        "outputs": {"y": {"path": BLOB + "models"}},
+    }
+    read = {
+        "command": "cp -r ${{inputs.x}}/. ${{outputs.y}}/",
+        "inputs": {"x": {"path": BLOB + "models/"}},
+        "outputs": {"y": {}},
+    }
+    steps = {"make": make, "read": read}
+    view = stack.run(steps)
+    expected = {"old.txt": b"stays", "new.txt": b"new\n", "deep/big": bytes(BIG)}
+    assert stack.files("models") == {f"models/{name}": data for name, data in expected.items()}
+    found = stack.output(view, "read", "y", tmp_path / "out")
+    assert found == {Path(name).name: data for name, data in expected.items()}
+    # A reused step's output is written again, since the place may have changed.
+    stack.put("models/new.txt", b"somebody else's")
+    again = by_name(stack.run(steps))
+    assert again["make"].state == "reused"
+    assert again["copy--make--y"].state == "succeeded"
+    assert again["read"].state == "reused"
+    assert stack.files("models/new.txt" if stack.s3 else "models")["models/new.txt"] == b"new\n"
+
+
+def test_a_file_output_lies_at_exactly_its_path_and_keeps_its_name(stack: Stack) -> None:
+    make = {
+        "command": "echo 1 > ${{outputs.y}}; basename ${{outputs.y}}",
+        "outputs": {"y": {"type": "uri_file", "path": BLOB + "run/${{name}}/model.bin"}},
+    }
+    view = stack.run({"make": make})
+    assert list(stack.files("run").items()) == [(f"run/{view.run}.make/model.bin", b"1\n")]
+    assert [line.text for line in stack.client.lines(view.run, "make")] == ["model.bin"]
+
+
+def test_a_pattern_brings_in_what_it_matches(stack: Stack, tmp_path: Path) -> None:
+    for name in ("a/1.csv", "a/2.csv", "a/3.txt", "a/b/4.csv"):
+        stack.put(name, name.encode())
+    command = "find ${{inputs.x}} -type f -printf '%P\\n' | sort"
+    said = {}
+    for pattern in ("a/*.csv", "a/**/*.csv", "a/?.txt", "**/b/*"):
+        step = {"command": command, "inputs": {"x": {"path": BLOB + pattern}}}
+        view = stack.run({"list": step})
+        said[pattern] = [line.text for line in stack.client.lines(view.run, "list")]
+    assert said == {
+        "a/*.csv": ["1.csv", "2.csv"],
+        "a/**/*.csv": ["1.csv", "2.csv", "b/4.csv"],
+        "a/?.txt": ["3.txt"],
+        "**/b/*": ["a/b/4.csv"],
+    }
+    view = stack.run({"none": copying(BLOB + "a/*.parquet")}, "failed")
+    error = by_name(view)["import--none--x"].error
+    assert error is not None
+    assert error.code == "E_DATA_MISSING"
+
+
+def test_nothing_outside_of_a_datastore_is_read_or_written(local: Stack, tmp_path: Path) -> None:
+    assert local.folder is not None
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("not yours")
+    root = local.folder / "workspaceblobstore"
+    root.mkdir(parents=True)
+    (root / "out").symlink_to(secret)
+    (root / "inside").mkdir()
+    (root / "inside" / "link").symlink_to(secret / "key")
+    codes = {}
+    for path in ("out", "out/key", "inside", "inside/*", "inside/link"):
+        view = local.run({"a": copying(BLOB + path)}, "failed")
+        error = by_name(view)["import--a--x"].error
+        codes[path] = error.code if error else ""
+    assert codes == {
+        "out": "E_PATH",
+        "out/key": "E_PATH",
+        "inside": "E_DATA_TYPE",
+        "inside/*": "E_DATA_TYPE",
+        "inside/link": "E_PATH",
+    }
+    make = {"command": "echo > ${{outputs.y}}/key", "outputs": {"y": {"path": BLOB + "out"}}}
+    view = local.run({"make": make}, "failed")
+    error = by_name(view)["copy--make--y"].error
+    assert error is not None
+    assert error.code == "E_PATH"
+    assert (secret / "key").read_text() == "not yours"
+
+
+def test_credentials_of_a_datastore_reach_no_step_no_message_and_no_log(afar: Stack) -> None:
+    afar.put("x", b"1")
+    secret = afar.fleet.members["executor-1"].flags["datastores-file"]
+    password = Path(secret).read_text().split('secret = "')[1].partition('"')[0]
+    view = afar.run({"a": copying(BLOB + "x"), "env": {"command": "env; cat /proc/self/environ"}})
+    told = [line.text for line in afar.client.lines(view.run)]
+    assert password not in "".join(told) + msgspec.json.encode(view).decode()
+    assert all(password not in afar.fleet.tail(name, 10**6) for name in afar.fleet.members)
+
+
+# -- kills ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "point", ["executor.after-bring", "executor.mid-write:2", "executor.after-write"]
+)
+def test_an_executor_killed_in_the_middle_of_a_transfer_loses_and_halves_nothing(
+    local: Stack, web: Web, point: str, tmp_path: Path
+) -> None:
+    web.files["/x"] = data = os.urandom(BIG)
+    local.put("there/old", b"stays")
+    make = {
+        "command": "for n in 1 2 3 4; do cp ${{inputs.x}} ${{outputs.y}}/$n; done",
+        "inputs": {"x": {"type": "uri_file", "path": f"{web.url}/x"}},
+        "outputs": {"y": {"path": BLOB + "there"}},
+    }
+    local.fleet.kill("executor-1")
+    local.fleet.restart("executor-1", environ={"PENSTOCK_CRASH_AT": point})
+    dying = local.fleet.members["executor-1"].process
+    seen: list[dict[str, bytes]] = []
+
+    def revive() -> None:
+        dying.wait(WAIT_S)
+        seen.append(local.files("there"))
+        local.fleet.restart("executor-1")
+
+    thread = threading.Thread(target=revive)
+    thread.start()
+    view = local.run({"make": make})
+    thread.join()
+    assert dying.returncode == -9
+    for found in seen:  # each file is whole or not there
+        assert set(found.values()) <= {data, b"stays"}
+        assert found["there/old"] == b"stays"
+    expected = {f"there/{n}": data for n in "1234"} | {"there/old": b"stays"}
+    assert local.files("") == expected
+    assert local.folder is not None
+    assert not (local.folder / "workspaceblobstore" / WRITING).exists()
+    assert all(step.state == "succeeded" for step in view.steps)
