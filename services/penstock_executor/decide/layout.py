@@ -22,8 +22,6 @@ from penstock.ids import checked_name, is_digest, is_run_id
 FILE_NAME_BYTES_MAX = 255
 NAMES_MAX = 1000
 """Inputs of a step, and outputs of a step."""
-COPIED = "data"
-"""Name of the one output of an import or a copy, and of a copy's one input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +144,10 @@ def checked_item(item: WorkItem) -> WorkItem:
         _checked_file(file_name(name, output), f"{item.step}.outputs.{name}")
     if item.kind == "import" and item.source is None:
         raise Invalid("an import of nothing", code="E_INPUT", where=item.step)
-    if item.kind == "copy" and not (COPIED in item.inputs and item.inputs[COPIED].artifact):
-        raise Invalid(f"a copy without the input {COPIED!r}", code="E_INPUT", where=item.step)
+    if item.kind == "copy" and [bool(data.artifact) for data in item.inputs.values()] != [True]:
+        raise Invalid("a copy of nothing, or of more than one", code="E_INPUT", where=item.step)
+    if item.kind != "command" and len(item.outputs) != 1:
+        raise Invalid(f"{len(item.outputs)} outputs of one tree", code="E_INPUT", where=item.step)
     if item.kind == "command" and not item.command.strip():
         raise Invalid("the command is empty", code="E_COMMAND", where=item.step)
     return item
