@@ -1,7 +1,7 @@
 """Steps that run no command: an import brings data into the store, a copy writes a tree to a datastore.
 
-    import   bring ──▶ store ──▶ output "data"
-    copy     fetch ──▶ write to its place ──▶ output "data", the same tree
+    import   bring ──▶ store ──▶ its one output
+    copy     fetch its one input ──▶ write to its place ──▶ its one output, the same tree
 
 Both may be done twice: what is stored is named by its content, what is written is written again.
 """
@@ -25,7 +25,8 @@ from penstock_executor.placing import leave, put_in_place, upload, waiting_folde
 from penstock_executor.storing import owner_of
 from penstock_executor.workshop import Patience, Workshop
 
-OUTPUT = layout.COPIED
+BROUGHT = "data"
+"""Name of the folder below the attempt's inputs that trees go through."""
 T = TypeVar("T")
 Note = Callable[[str], None]
 GoOn = Callable[[], None]
@@ -39,9 +40,10 @@ async def moved(
     Raises:
         PenstockError: what `brought`, `put_in_place` and the store say.
     """
+    (output,) = item.outputs
     if item.kind == "import":
-        return {OUTPUT: await _imported(shop, item, place, patience, note)}
-    return {OUTPUT: await _copied(shop, item, place, patience, note)}
+        return {output: await _imported(shop, item, place, patience, note)}
+    return {output: await _copied(shop, item, place, patience, note)}
 
 
 async def _imported(
@@ -49,7 +51,7 @@ async def _imported(
 ) -> TreeRef:
     location = item.source
     assert location is not None  # noqa: S101 - layout.checked_item
-    into = Path(place.input(OUTPUT))
+    into = Path(place.input(BROUGHT))
     note(f"reading {location.text()}")
     scan = await _in_thread(lambda go_on: brought(location, shop.datastores, into, go_on))
     for line in scan.notes:
@@ -67,7 +69,8 @@ async def _imported(
 async def _copied(
     shop: Workshop, item: WorkItem, place: layout.Place, patience: Patience, note: Note
 ) -> TreeRef:
-    digest, kind = item.inputs[OUTPUT].artifact, item.inputs[OUTPUT].type
+    (given,) = item.inputs.values()
+    digest, kind = given.artifact, given.type
     manifest = await patience.wait(lambda: shop.trees.manifest(digest), "the tree's manifest")
     files = [entry.path for entry in manifest.entries if entry.digest]
     if item.destination is not None:
@@ -99,7 +102,7 @@ async def _written(shop: Workshop, place: layout.Place, patience: Patience, what
         )
     root = shop.datastores.folder(location)
     if root is None:
-        tree = Path(place.input(OUTPUT))
+        tree = Path(place.input(BROUGHT))
         await patience.wait(
             lambda: shop.trees.fetch(digest, tree, read_only=True), "the tree", disk=True
         )
