@@ -29,6 +29,7 @@ import sysconfig
 import types
 from typing import Any, NoReturn
 
+from penstock_executor.in_step import hooks
 from penstock_executor.launcher import OOM_SCORE, Forked, libc, serve, settled, write
 from penstock_executor.preload import Plain, Preload, Unfit
 
@@ -36,6 +37,8 @@ PLACEHOLDER = "penstock-fork-server-" + "x" * 1003
 """Stands where the script's path will be, and is the room for it."""
 ROOM = "PENSTOCK_FORK_SERVER_ROOM"
 """A long variable: the room for what /proc/<pid>/environ shows of a step."""
+IN_STEP = os.path.join(os.path.dirname(os.path.abspath(hooks.__file__)), "site")  # noqa: PTH100, PTH118, PTH120
+"""The folder on PYTHONPATH whose `sitecustomize` this server stands in for."""
 PR_SET_MM = 35
 PR_SET_MM_MAP = 14
 CLOSE_RANGE = 436
@@ -76,6 +79,7 @@ class Server:
 
     def __init__(self, folder: str, usual: frozenset[str]) -> None:
         sys.path.remove(folder)
+        hooks.sort_listings()  # before any package takes os.listdir for itself
         before = set(sys.modules)
         self.customized = _customized()
         self.usual = usual | (set(sys.modules) - before)
@@ -135,6 +139,8 @@ class Server:
         self.preload.check(variables)
         target = request["target"]
         paths = [os.path.abspath(p) for p in _pythonpath(variables)]  # noqa: PTH100 - as site.py
+        hooked = IN_STEP in paths
+        paths = [path for path in paths if path != IN_STEP]
         first = os.getcwd() if self.is_module else _folder_of(target)  # noqa: PTH109 - as C does
         self.preload.check_names([first, *paths])
         sys.path[:] = list(dict.fromkeys([*paths, *self.path]))
@@ -144,6 +150,8 @@ class Server:
         sys.orig_argv[:] = request["typed"]
         self._set_environment({**self.coerced, **variables})
         self._show(request["typed"], {**variables})
+        if hooked:
+            hooks.find_standins()
         self.preload.renew()
         # gc.freeze has put the old one out of the collector's reach, and with it what a script leaves there
         main = types.ModuleType("__main__")

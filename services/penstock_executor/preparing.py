@@ -7,18 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import penstock
 from penstock.contracts.artifacts import Manifest
 from penstock.contracts.work import Failure, WorkInput, WorkItem
 from penstock.errors import PenstockError
 from penstock_executor.decide import layout, outcome
 from penstock_executor.decide.command import substituted, text_of
-from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, variables
+from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, InStep, variables
 from penstock_executor.decide.forkable import program_of
 from penstock_executor.environments import Held
 from penstock_executor.place import remove
 from penstock_executor.process import Command
 from penstock_executor.workshop import Failed, Patience, Workshop, together
 
+IN_STEP = InStep(
+    folder=str(Path(__file__).with_name("in_step").absolute()),
+    package=str(Path(penstock.__file__).parent.absolute()),
+)
 Stamps = Mapping[str, tuple[int, int, int]]
 """By path: inode, size and time of change (ns)."""
 
@@ -140,6 +145,8 @@ def command_of(
         environ=os.environ,
         python_folder=environment.python_folder if environment else shop.python_folder,
         socket=str(socket),
+        in_step=IN_STEP,
+        workspace=shop.names.workspace,
     )
     if left_out:
         note(f"too long for the kernel, so left out: {', '.join(left_out)}")

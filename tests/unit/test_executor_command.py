@@ -8,7 +8,7 @@ from penstock.contracts.plans import PlannedOutput
 from penstock.contracts.work import WorkInput, WorkItem
 from penstock.errors import Invalid
 from penstock_executor.decide.command import substituted, text_of
-from penstock_executor.decide.environment import Bindings, inherited, variables
+from penstock_executor.decide.environment import Bindings, InStep, inherited, variables
 from penstock_executor.decide.layout import Place, checked_item, input_path
 
 RUN = "06fac3vcr2v7947"
@@ -109,6 +109,8 @@ def seen(
         environ=environ,
         python_folder="/venv/bin",
         socket="/a/socket",
+        in_step=InStep("/in_step", "/penstock"),
+        workspace="ours",
     )
 
 
@@ -136,7 +138,7 @@ def test_a_step_inherits_neither_credentials_nor_anything_unlisted() -> None:
 
 def test_python_means_the_executors_own_interpreter() -> None:
     found, _ = seen({"PATH": "/usr/bin"})
-    assert found["PATH"] == "/a/site/bin:/venv/bin:/usr/bin"
+    assert found["PATH"] == "/a/site/bin:/venv/bin:/usr/bin:/in_step/bin"
     assert found["TMPDIR"] == "/a/tmp"
 
 
@@ -167,7 +169,7 @@ def test_a_step_sees_its_names_and_its_data() -> None:
 def test_declared_variables_win_and_keep_the_steps_own_packages_importable() -> None:
     found, _ = seen({}, declared={"PYTHONUNBUFFERED": "0", "PYTHONPATH": "src"})
     assert found["PYTHONUNBUFFERED"] == "0"
-    assert found["PYTHONPATH"] == "/a/site:src"
+    assert found["PYTHONPATH"] == "/in_step/site:/a/site:src"
 
 
 def test_a_variable_that_the_kernel_refuses_is_left_out_and_named() -> None:

@@ -49,6 +49,14 @@ VARIABLE_BYTES_MAX = 128 * 1024 - 1  # Linux's MAX_ARG_STRLEN, which exec refuse
 
 
 @dataclass(frozen=True, slots=True)
+class InStep:
+    """Where a step finds what only steps see (in_step/), and penstock's own package."""
+
+    folder: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Bindings:
     """What inputs and outputs of an attempt became: paths of data, texts of literals."""
 
@@ -82,6 +90,8 @@ def variables(
     environ: Mapping[str, str],
     python_folder: str,
     socket: str,
+    in_step: InStep,
+    workspace: str,
 ) -> tuple[dict[str, str], list[str]]:
     """Return the step's variables, and the names of those that were too long to be passed on.
 
@@ -95,13 +105,14 @@ def variables(
     }
     found = usual_variables(python_folder, environ)
     found |= {
-        "PATH": f"{place.site}/bin:{found['PATH']}",
+        "PATH": f"{place.site}/bin:{found['PATH']}:{in_step.folder}/bin",
         "PWD": place.code,
         "TMPDIR": place.temporary,
         # `pip install` in a step is private to it (azure-compat §0, item 8)
         "PIP_TARGET": place.site,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PYTHONPATH": place.site,
+        "PYTHONPATH": f"{in_step.folder}/site:{place.site}",
+        "PENSTOCK_PACKAGE": in_step.package,
         "PENSTOCK_RUN_ID": item.run,
         "PENSTOCK_STEP": item.step,
         "PENSTOCK_ATTEMPT": str(item.attempt),
@@ -115,20 +126,27 @@ def variables(
         "AZUREML_RUN_ID": f"{item.run}.{item.step}",
         "AZUREML_ROOT_RUN_ID": item.run,
         "AZUREML_CR_EXECUTION_WORKING_DIR_PATH": place.code,
+        "AZUREML_ARM_PROJECT_NAME": item.experiment or item.pipeline,
+        "AZUREML_ARM_WORKSPACE_NAME": workspace,
+        "MLFLOW_EXPERIMENT_NAME": item.experiment or item.pipeline,
     }
     if item.traceparent:
         found["TRACEPARENT"] = item.traceparent
     for name, path in bindings.inputs.items():
         if name in literals:
             found[f"AZUREML_PARAMETER_{name}"] = text_of(literals[name])
+            found[f"AML_PARAMETER_{name}"] = text_of(literals[name])
         else:
             found[f"AZURE_ML_INPUT_{name}"] = path
             found[f"AZUREML_DATAREFERENCE_{name}"] = path
     for name, path in bindings.outputs.items():
         found[f"AZURE_ML_OUTPUT_{name}"] = path
+        found.setdefault(name, path)  # as SDK v1 has it
+    if bindings.outputs:
+        found["AZUREML_DATASET_FILE_OUTPUTS"] = ";".join(bindings.outputs)
     found |= declared
     if "PYTHONPATH" in declared:
-        found["PYTHONPATH"] = f"{place.site}:{declared['PYTHONPATH']}"
+        found["PYTHONPATH"] = f"{in_step.folder}/site:{place.site}:{declared['PYTHONPATH']}"
     long = [n for n, v in found.items() if len(n) + len(v.encode()) + 1 > VARIABLE_BYTES_MAX]
     return {n: v for n, v in found.items() if n not in long}, sorted(long)
 

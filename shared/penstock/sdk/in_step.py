@@ -14,6 +14,8 @@ Threads may log, and so may forked and spawned children. Outside a run the same 
 Importing this module is cheap on purpose: the standard library, and of that only what is needed.
 """
 
+from __future__ import annotations  # steps of older pythons import this too
+
 import atexit
 import contextlib
 import json
@@ -176,7 +178,7 @@ class CurrentRun:
         line, _, self._unanswered = self._unanswered.partition(b"\n")
         return line
 
-    def _connected(self) -> "socket.socket":
+    def _connected(self) -> socket.socket:
         """Return this process's own connection: lines of two processes must not mix in one stream."""
         if self._connection is None or self._process != os.getpid():
             import socket  # 3 ms that a step which logs nothing need not spend
@@ -219,7 +221,7 @@ def _print(text: str, to: Any = None) -> None:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON can carry it: numpy's scalars and arrays unwrapped, NaN as text."""
-    if isinstance(value, bool | str) or value is None:
+    if isinstance(value, (bool, str)) or value is None:
         return value
     if isinstance(value, int):
         return int(value)
@@ -229,7 +231,7 @@ def _plain(value: Any) -> Any:
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     for method in ("tolist", "item"):  # numpy, pandas, torch
         if hasattr(value, method):

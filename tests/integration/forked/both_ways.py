@@ -13,6 +13,7 @@ from penstock.errors import PenstockError
 from penstock_executor.decide.environment import usual_variables
 from penstock_executor.decide.forkable import Program, program_of
 from penstock_executor.forking import ForkServers, Limits
+from penstock_executor.preparing import IN_STEP
 from penstock_executor.process import Command, Launcher, Running, shell
 
 WAIT_S = 60.0
@@ -55,6 +56,8 @@ class BothWays:
             **usual_variables(PYTHON_FOLDER, os.environ),
             "PWD": str(folder),
             "TMPDIR": str(folder),
+            "PYTHONPATH": f"{IN_STEP.folder}/site",
+            "PENSTOCK_PACKAGE": IN_STEP.package,
             **variables,
         }
         return Command([shell(), "-c", text], str(folder), environment, program=program_of(text))

@@ -1,0 +1,5 @@
+"""`azureml.core.keyvault.Keyvault`."""
+
+from .workspace import Keyvault
+
+__all__ = ["Keyvault"]
