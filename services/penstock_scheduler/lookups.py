@@ -27,6 +27,9 @@ from penstock_scheduler.decide import LookedUp
 from penstock_scheduler.effects import LookUp
 
 BATCH_MAX = 500
+CLAIMED_BLINDLY_MAX = 8
+"""So few looks are claimed while they are made: most work is new, and a claim that comes too late is
+refused at the cost of a message."""
 BATCHES_MAX = 4
 PAUSE_S = 0.1
 PAUSE_S_MAX = 2.0
@@ -65,6 +68,8 @@ class LookUps:
         """Where results go that a look must find."""
         self.waiting: list[LookUp] = []
         self._arrived = asyncio.Event()
+        self._free = asyncio.Semaphore(BATCHES_MAX)
+        self._group: asyncio.TaskGroup | None = None
 
     def add(self, look: LookUp) -> None:
         """Take over a look."""
@@ -73,37 +78,66 @@ class LookUps:
 
     async def work(self) -> None:
         """Look until cancelled; slow answers of the artifact service hold up only their batch."""
-        async with asyncio.TaskGroup() as group:
-            free = asyncio.Semaphore(BATCHES_MAX)
+        async with asyncio.TaskGroup() as self._group:
             while True:
                 if not self.waiting:
                     self._arrived.clear()
                     await self._arrived.wait()
-                await free.acquire()
+                await self._free.acquire()
                 batch, self.waiting = self.waiting[:BATCH_MAX], self.waiting[BATCH_MAX:]
-                task = group.create_task(self._patiently(batch))
-                task.add_done_callback(lambda _: free.release())
+                self._begin(self._group, batch, self.answer)
 
-    async def _patiently(self, batch: list[LookUp]) -> None:
+    async def soon(self, looks: list[LookUp], within_s: float) -> list[LookedUp]:
+        """Look at once; return the answers that come in time. The others come as input, later."""
+        answers: list[LookedUp] = []
+        if self._group is None or self._free.locked():
+            for look in looks:
+                self.add(look)
+            return answers
+        await self._free.acquire()
+        late = False
+
+        def take(answer: LookedUp) -> None:
+            if late:
+                self.answer(answer)
+            else:
+                answers.append(answer)
+
+        await asyncio.wait({self._begin(self._group, looks, take)}, timeout=within_s)
+        late = True
+        return answers
+
+    def _begin(
+        self, group: asyncio.TaskGroup, batch: list[LookUp], answer: Callable[[LookedUp], None]
+    ) -> "asyncio.Task[None]":
+        task = group.create_task(self._patiently(batch, answer))
+        task.add_done_callback(lambda _: self._free.release())
+        return task
+
+    async def _patiently(self, batch: list[LookUp], answer: Callable[[LookedUp], None]) -> None:
         pause_s, left = PAUSE_S, batch
         while left:
             try:
-                left = await self._looked(left)
+                left = await self._looked(left, answer)
             except BusUnavailable as error:
                 self.log.warning("looks wait", error=str(error), waiting=len(left))
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, PAUSE_S_MAX)
 
-    async def _looked(self, batch: list[LookUp]) -> list[LookUp]:
+    async def _looked(
+        self, batch: list[LookUp], answered: Callable[[LookedUp], None]
+    ) -> list[LookUp]:
         """Answer what can be answered; return what somebody else changed meanwhile."""
         await self.results.passed()
         subjects = [self.reuse.subject(look.fingerprint) for look in batch]
-        found, before = await asyncio.gather(
+        ours, found, before = await asyncio.gather(
+            self._claimed_blindly(batch, subjects),
             self.bus.last_many(self.reuse.stream, subjects),
             self.bus.last_many(
                 self.latest.stream, [self.latest.subject(look.latest) for look in batch]
             ),
         )
+        found = [None if number in ours else stored for number, stored in enumerate(found)]
         entries = [self._value(stored, ReuseEntry) for stored in found]
         latest = [self._value(stored, LatestEntry) for stored in before]
         wanted = {
@@ -130,6 +164,8 @@ class LookUps:
             answers[number] = answer
             if not look.claim:
                 answers[number] = _changed(answer, entry=None)
+            elif number in ours:
+                answers[number] = _changed(answer, claimed=True)
             elif entry is not None and not entry.ended_at and _is_ours(entry, look):
                 answers[number] = _changed(answer, entry=None, claimed=True)
             elif _claimable(entry, look, answer):
@@ -138,11 +174,11 @@ class LookUps:
                 answers[number] = _changed(answer, entry=shown, claimed=True)
                 claims[number] = Outgoing(
                     subjects[number],
-                    encoded(ReuseEntry(run=look.run, step=look.step)),
+                    _claim_of(look),
                     expect=Expect(stored.sequence if stored else 0),
                 )
         failures = await self._claimed(claims)
-        if claims:
+        if claims or ours:
             self.crash("scheduler.after-claim")
         left: list[LookUp] = []
         for number, look in enumerate(batch):
@@ -152,8 +188,20 @@ class LookUps:
             elif failure is not None:
                 raise failure
             else:
-                self.answer(answers[number])
+                answered(answers[number])
         return left
+
+    async def _claimed_blindly(self, batch: list[LookUp], subjects: list[str]) -> set[int]:
+        """Claim what nobody has done or claimed before; return which looks that were."""
+        if len(batch) > CLAIMED_BLINDLY_MAX:
+            return set()
+        claims = {
+            number: Outgoing(subjects[number], _claim_of(look), expect=Expect(0))
+            for number, look in enumerate(batch)
+            if look.claim and look.stale is None
+        }
+        failures = await self._claimed(claims)
+        return claims.keys() - failures.keys()
 
     async def _claimed(self, claims: dict[int, Outgoing]) -> dict[int, BaseException]:
         """Claim; return those claims that failed, and why."""
@@ -213,6 +261,10 @@ def _all_there(entry: ReuseEntry | None, existing: frozenset[str] | None) -> boo
         return False
     digests: Iterable[str] = (tree.digest for tree in entry.outputs.values())
     return all(existing is not None and digest in existing for digest in digests)
+
+
+def _claim_of(look: LookUp) -> bytes:
+    return encoded(ReuseEntry(run=look.run, step=look.step))
 
 
 def _is_ours(entry: ReuseEntry, look: LookUp) -> bool:

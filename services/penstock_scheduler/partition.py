@@ -17,19 +17,18 @@ import contextlib
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from penstock.bus import Consumption, Delivery
 from penstock.bus.topology import due_consumer
 from penstock.contracts import codec
 from penstock.contracts.plans import PlanPart
-from penstock.contracts.queries import RUN_STATES_FINAL
 from penstock.contracts.work import AttemptStarted
 from penstock.errors import Corrupt, Transient
 from penstock_scheduler.decide import Input, LookedUp, Resumed, Turn, handle
 from penstock_scheduler.decide.progress import offer
-from penstock_scheduler.effects import Effect, dispatches, owed
+from penstock_scheduler.effects import Effect, LookUp, dispatches, owed
+from penstock_scheduler.forgotten import ended_before
 from penstock_scheduler.lookups import LookUps
 from penstock_scheduler.performer import Pending, Performer
 from penstock_scheduler.runlog import Deposed, RunLog
@@ -44,6 +43,10 @@ INPUTS_MAX = 1_000
 UNSETTLED_MAX = 64
 """Commits whose effects may be under way before the next is decided."""
 COMPANY_S = 0.002
+LOOKS_MAX = 8
+LOOKS_S = 0.003
+"""A decision waits so long for the answers to so few looks before it is stored: with them it holds what
+else would be a second commit, and a second wait of the step behind."""
 COMPACT_S = 1.0
 PAUSE_S = 0.05
 PAUSE_S_MAX = 2.0
@@ -200,20 +203,25 @@ class Term:
                     await self.arrived.wait()
 
     async def _take_in(self, batch: list[Held]) -> None:
-        known = await self._without_ended(batch)
+        known = await self._known(batch)
         turn = Turn(self.state, self.tools.clock.now())
-        for position, held in enumerate(known):
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LOOKS_S
+        inputs = deque(known)
+        while inputs:
+            held = inputs.popleft()
             try:
                 handle(turn, held.message)
             except Exception as error:
                 # A bug of ours, met by this message. What was half decided is thrown away with the
                 # state; everything else goes on.
                 await self._poisoned(held, error)
-                batch.remove(held)
-                rest = [*known[:position], *known[position + 1 :]]
-                await self._start_again(batch, rest)
+                await self._start_again([one for one in known if one in batch and one is not held])
                 return
-        offer(turn)
+            if not inputs:
+                offer(turn)
+                answers = await self._answers(turn, until - loop.time())
+                inputs.extend(Held(answer) for answer in answers)
         sequences = tuple(
             held.delivery.message.sequence
             for held in known
@@ -227,35 +235,34 @@ class Term:
             await self.log.still_ours()
         await self._perform(turn.effects, batch, _ended(turn.transitions))
 
-    async def _start_again(self, batch: list[Held], rest: list[Held]) -> None:
-        self.waiting.extendleft(reversed([held for held in batch if held in rest]))
-        self.state = Partition(self.number, self.tools.window, self.tools.deadline_s)
-        await self._perform(await self._replayed(), [], list(self._ended_runs()))
+    async def _answers(self, turn: Turn, within_s: float) -> list[LookedUp]:
+        """Look for equal work now, if that is little; what is found does not wait for another commit.
 
-    async def _without_ended(self, batch: list[Held]) -> list[Held]:
-        """Leave out plans of runs that ended so long ago that the log has forgotten them.
-
-        While we ask about some runs, others may be forgotten that we knew before: so it is asked
-        again until nothing is left to doubt. Found by the simulation.
+        A claim goes out before the commit that tells of it. If there never is one (a crash, a new
+        owner), whoever follows the claim finds it stale, as any that was not decided upon.
         """
+        looks = [effect for effect in turn.effects if isinstance(effect, LookUp)]
+        if not looks or len(looks) > LOOKS_MAX or within_s <= 0:
+            return []
+        turn.effects = [effect for effect in turn.effects if not isinstance(effect, LookUp)]
+        return await self.looks.soon(looks, within_s)
+
+    async def _known(self, batch: list[Held]) -> list[Held]:
+        """Leave out plans of runs that ended so long ago that the log has forgotten them."""
         planned = {h.message.head.run for h in batch if isinstance(h.message, PlanPart)}
-        asked: set[str] = set()
-        ended: set[str] = set()
-        while runs := sorted(planned - self.state.runs.keys() - asked):
-            asked.update(runs)
-            summaries = await self.tools.patiently(
-                partial(self.performer.summaries.bucket.get_many, runs)
-            )
-            ended.update(
-                run
-                for run, found in zip(runs, summaries, strict=True)
-                if found is not None and found.value.state in RUN_STATES_FINAL
-            )
+        if not planned:
+            return batch
+        ended = await ended_before(self.tools, self.performer.summaries, self.state, planned)
         return [
             held
             for held in batch
             if not (isinstance(held.message, PlanPart) and held.message.head.run in ended)
         ]
+
+    async def _start_again(self, rest: list[Held]) -> None:
+        self.waiting.extendleft(reversed(rest))
+        self.state = Partition(self.number, self.tools.window, self.tools.deadline_s)
+        await self._perform(await self._replayed(), [], list(self._ended_runs()))
 
     async def _poisoned(self, held: Held, error: Exception) -> None:
         self.tools.log.error(

@@ -107,6 +107,7 @@ async def test_after_a_kill_nothing_is_left_and_another_executor_finishes_the_at
     )
     await until(flag.exists)
     await until(lambda: len(marked_processes(mark)) >= 2)  # main and daemon
+    await given.start()
     killed_at = time.monotonic()
     fleet.kill(first)
     await until(lambda: not marked_processes(mark), timeout_s=5)

@@ -29,6 +29,7 @@ LANDED = (
     "given up after its starts",
     "given up unbegun",
     "leap",
+    "looked before the commit",
     "lost a cursor's race",
     "lost_ack",
     "lost_reply",

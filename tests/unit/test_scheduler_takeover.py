@@ -141,6 +141,13 @@ class Stage:
         )
         return found
 
+    async def ends(self) -> list[int]:
+        return [
+            sequence
+            for sequence, commit in await self.commits()
+            if any(isinstance(fact, StepSucceeded) for fact in commit.transitions)
+        ]
+
 
 async def until_ended_well(stage: Stage, term: Term, count: int) -> None:
     """Play the executor until so many steps have ended well."""
@@ -174,6 +181,9 @@ async def test_nothing_is_called_settled_before_its_results_are_stored() -> None
     await term.begin()
     term.put(chain_of_steps())
     await until_ended_well(stage, term, 1)
+    async with asyncio.timeout(10):
+        while not await stage.ends():  # noqa: ASYNC110 - decided is not stored
+            await asyncio.sleep(0)
     await term.drain(5)
     term.performer.reuse_lane._one_by_one = later  # type: ignore[method-assign]
     await until_ended_well(stage, term, 2)
@@ -181,12 +191,7 @@ async def test_nothing_is_called_settled_before_its_results_are_stored() -> None
     async with asyncio.timeout(10):
         while not (run := term.state.runs.get(OTHER)) or not run.first_sequence:  # noqa: ASYNC110
             await asyncio.sleep(0)
-    commits = await stage.commits()
-    ends = [
-        sequence
-        for sequence, commit in commits
-        if any(isinstance(fact, StepSucceeded) for fact in commit.transitions)
-    ]
+    commits, ends = await stage.commits(), await stage.ends()
     assert len(ends) == 2
     assert commits[-1][0] > ends[1]
     assert commits[-1][1].settled >= ends[0]

@@ -13,6 +13,7 @@ import msgspec
 from penstock.bus import Bus, ConsumerSpec, Delivery, Stored
 from penstock.bus.topology import ensure
 from penstock.contracts.codec import encoded, inbound
+from penstock.contracts.inbox import Reports
 from penstock.contracts.logs import DELIVERY, OFFSET
 from penstock.contracts.subjects import Subjects
 from penstock.contracts.work import (
@@ -161,16 +162,20 @@ class Attempts:
         return {e.path: await self.trees.read(digest, e.path) for e in manifest.entries if e.digest}
 
     async def _on_report(self, delivery: Delivery) -> None:
-        report = inbound(delivery.message.data)
-        if isinstance(report, AttemptStarted | AttemptSucceeded | AttemptFailed):
-            given = self._given.get((report.run, report.step, report.attempt))
-            if given is not None:
-                given.reports.append(report)
-                given.report_times.append(time.monotonic())
-                given.started.set()
-                if not isinstance(report, AttemptStarted):
-                    given.ended.set()
+        message = inbound(delivery.message.data)
+        for report in message.reports if isinstance(message, Reports) else (message,):
+            if isinstance(report, AttemptStarted | AttemptSucceeded | AttemptFailed):
+                self._note(report)
         await delivery.ack()
+
+    def _note(self, report: Report) -> None:
+        given = self._given.get((report.run, report.step, report.attempt))
+        if given is not None:
+            given.reports.append(report)
+            given.report_times.append(time.monotonic())
+            given.started.set()
+            if not isinstance(report, AttemptStarted):
+                given.ended.set()
 
 
 def marked_processes(mark: str) -> list[int]:

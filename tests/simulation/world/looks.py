@@ -18,7 +18,12 @@ EXIST_WAIT_S = 30.0
 
 
 def look_up(term: "Term", look: LookUp) -> Work[None]:
-    """Look, until somebody else does not change the entry meanwhile; put the answer to the inputs."""
+    """Look, and put the answer to the inputs."""
+    term.put((yield from looked(term, look)))
+
+
+def looked(term: "Term", look: LookUp) -> Work[LookedUp]:
+    """Return what is found, once somebody else does not change the entry meanwhile."""
     process, server = term.process, term.world.server
     while True:
         revision, entry = yield from call(process, lambda: server.value("reuse", look.fingerprint))
@@ -49,20 +54,17 @@ def look_up(term: "Term", look: LookUp) -> Work[None]:
             except Conflict:
                 continue
             entry, claimed = entry if done else None, True
-        term.put(
-            LookedUp(
-                run=look.run,
-                step=look.step,
-                look=look.look,
-                fingerprint=look.fingerprint,
-                entry=entry,
-                exists=exists,
-                unsure=unsure,
-                claimed=claimed,
-                latest=latest,
-            )
+        return LookedUp(
+            run=look.run,
+            step=look.step,
+            look=look.look,
+            fingerprint=look.fingerprint,
+            entry=entry,
+            exists=exists,
+            unsure=unsure,
+            claimed=claimed,
+            latest=latest,
         )
-        return
 
 
 def _claimable(entry: ReuseEntry | None, look: LookUp, exists: bool) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from tests.simulation.world.clockwork import Task, Wait, Work, call
+from tests.simulation.world.looks import looked
 from tests.simulation.world.performing import Performer
 from tests.simulation.world.server import Entry, Queue
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 DELIVERIES_MAX = 5
 AGAIN_S = 1.0
 COMPACT_S = 1.0
+SOON = 0.5
+"""How likely a look is answered before the commit of what asked for it."""
 
 
 class Deposed(Exception):
@@ -198,6 +201,7 @@ class Term:
             batch = []
         now = self.process.wall()
         turn = decide.decided(self.state, [held.message for held in known], now)
+        yield from self._answered(turn)
         inputs = tuple(held.entry.sequence for held in known if held.entry is not None)
         if turn.transitions:
             yield from self._commit(turn, inputs)
@@ -207,6 +211,19 @@ class Term:
             yield from self.still_ours()
         ended = [t.run for t in turn.transitions if isinstance(t, transitions.RunEnd)]
         self.performer.take(turn.effects, batch, ended)
+
+    def _answered(self, turn: Turn) -> Work[None]:
+        """Have some looks answered before the commit, as far as that takes no time."""
+        while True:
+            looks = [e for e in turn.effects if isinstance(e, effects.LookUp)]
+            soon = [look for look in looks if self.world.chance.random() < SOON]
+            if not soon:
+                return
+            turn.effects = [effect for effect in turn.effects if effect not in soon]
+            for look in soon:
+                decide.handle(turn, (yield from looked(self, look)))
+                self.world.landed["looked before the commit"] += 1
+            decide.offer(turn)
 
     def _without_ended(self, batch: list[Held]) -> Work[list[Held]]:
         """Leave out plans of runs that ended so long ago that the log has forgotten them."""

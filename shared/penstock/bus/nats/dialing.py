@@ -10,11 +10,15 @@ from nats import errors as library
 from nats.aio.client import Client
 
 from penstock.errors import BusUnavailable, Invalid, NotAllowed
+from penstock.units import KIB
 
 PORT = 4222
 CONNECT_WAIT_S = 3.0
 RECONNECT_WAIT_S = 0.05
 DISCARD_WAIT_S = 2.0
+READ_BYTES = 32 * KIB
+"""What one read takes from the socket. asyncio's own 256 KiB are mapped into memory and unmapped again
+for each message: a fifteenth of what a scheduler did."""
 NEVER_S = 3600
 
 OnError = Callable[[Exception], Awaitable[None]]
@@ -70,6 +74,7 @@ async def dialed(
             await discard(client)
             raise
         else:
+            _read_less(client)
             return client, address
     where = ",".join(f"{url.hostname}:{url.port or PORT}" for url in urls)
     refused = [error for error in failures if "authorization" in str(error).lower()]
@@ -79,6 +84,13 @@ async def dialed(
     raise BusUnavailable(
         f"no NATS server answers: {reasons[-1] if reasons else 'no answer'}", where=where
     )
+
+
+def _read_less(client: Client) -> None:
+    """Have the socket read in pieces of READ_BYTES, where asyncio lets itself be told."""
+    writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - neither tells it otherwise
+    if isinstance(writer, asyncio.StreamWriter) and hasattr(writer.transport, "max_size"):
+        writer.transport.max_size = READ_BYTES
 
 
 async def discard(client: Client) -> None:
