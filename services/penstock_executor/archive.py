@@ -7,7 +7,9 @@ outputs/  logs/                          the step's own folders of these names (
 
 import csv
 import io
+import os
 import re
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -39,6 +41,32 @@ def gathered(place: Place) -> list[str]:
     if points.exists():
         _write_tables(points, log / "tables")
     return left_out
+
+
+def copied_artifacts(place: Place, into: Path) -> None:
+    """Fill the reserved output `artifacts` as Azure ML does; what the step put there itself stays."""
+    for source, name in (
+        (Path(place.code, "outputs"), "outputs"),
+        (Path(place.code, "logs"), "logs"),
+    ):
+        if source.is_symlink() or not source.is_dir():
+            continue
+        for folder, _, files in os.walk(source):
+            for file in files:
+                path = Path(folder, file)
+                target = into / name / path.relative_to(source)
+                if path.is_symlink() or not path.is_file() or target.exists():
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    log = into / "user_logs" / "std_log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as merged:
+        for stream in ("stdout.txt", "stderr.txt"):
+            written = Path(place.log, stream)
+            if written.is_file():
+                with written.open("rb") as part:
+                    shutil.copyfileobj(part, merged)
 
 
 def _write_tables(points: Path, folder: Path) -> None:

@@ -38,6 +38,7 @@ from penstock_executor.preparing import (
     fetched,
     input_failure,
     input_stamps,
+    valued,
 )
 from penstock_executor.process import Command, NotStarted, Running, out_of_memory_kills
 from penstock_executor.step_socket import StepSocket
@@ -183,6 +184,7 @@ class Attempt:
         if item.kind != "command":
             return await self._moved(self._logs, on_start)
         self._environment = await environment_of(shop, item, self._place, patience, self._logs.note)
+        item = await valued(shop, item, patience)
         data = await fetched(shop, item, self._place, patience)
         if not shop.launcher.namespace:  # in one, inputs are mounted read-only
             self._stamps = await asyncio.to_thread(input_stamps, data.manifests)

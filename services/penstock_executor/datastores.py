@@ -49,7 +49,7 @@ class Datastores:
         if "://" not in url:
             folder = url
         elif parts.scheme == "file":
-            folder = unquote(parts.path)
+            folder = unquote(parts.path) if parts.netloc in ("", "localhost") else url
         else:
             return url.rstrip("/")
         if not folder.startswith("/"):

@@ -24,6 +24,7 @@ from pathlib import Path
 from penstock.contracts.plans import PlannedOutput
 from penstock.errors import Invalid, Transient
 from penstock.ids import digest_of
+from penstock_executor.decide.control import VALUE_BYTES_MAX, is_value, value_of
 from penstock_executor.decide.layout import Place, is_file
 
 ATTEMPTS = "attempts"
@@ -220,6 +221,19 @@ def output_problem(place: Place, name: str, output: PlannedOutput) -> tuple[str,
     found = next((text for test, text in kinds if test(mode)), "neither a file nor a folder")
     declared = "a file" if is_file(output) else "a folder"
     return "E_OUTPUT_TYPE", f"output {name!r} at {path} is {found}; declared: {declared}"
+
+
+def value_problem(place: Place, name: str, output: PlannedOutput) -> tuple[str, str] | None:
+    """Return (code, message) if an output that is a value does not read as its type."""
+    if not is_value(output.type):
+        return None
+    with Path(place.output(name, output)).open("rb") as file:
+        data = file.read(VALUE_BYTES_MAX + 1)
+    if len(data) > VALUE_BYTES_MAX:
+        return "E_OUTPUT_TYPE", f"output {name!r} has more than {VALUE_BYTES_MAX:,} bytes"
+    if value_of(output.type, data) is None:
+        return "E_OUTPUT_TYPE", f"output {name!r} is no {output.type}: {data[:40]!r}"
+    return None
 
 
 def only_files(root: Path) -> tuple[int, list[str]]:

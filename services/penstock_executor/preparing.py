@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 import penstock
 from penstock.contracts.artifacts import Manifest
 from penstock.contracts.work import Failure, WorkInput, WorkItem
 from penstock.errors import PenstockError
 from penstock_executor.decide import layout, outcome
 from penstock_executor.decide.command import substituted, text_of
+from penstock_executor.decide.control import VALUE_BYTES_MAX, is_value, value_of
 from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, InStep, variables
 from penstock_executor.decide.forkable import program_of
 from penstock_executor.environments import Held
@@ -78,6 +81,45 @@ async def fetched(
     }
     outputs = {name: place.output(name, output) for name, output in item.outputs.items()}
     return Fetched(Bindings(inputs=inputs, outputs=outputs), manifests)
+
+
+async def valued(shop: Workshop, item: WorkItem, patience: Patience) -> WorkItem:
+    """Return a work item whose inputs that are values of other steps have become literals.
+
+    Raises:
+        Failed: E_INPUT, E_STORE.
+    """
+    given = {
+        name: data for name, data in item.inputs.items() if data.artifact and is_value(data.type)
+    }
+    if not given:
+        return item
+
+    async def read(name: str, data: WorkInput) -> WorkInput:
+        async def once() -> bytes:
+            manifest = await shop.trees.manifest(data.artifact)
+            files = [entry for entry in manifest.entries if entry.digest]
+            if len(files) != 1 or files[0].size > VALUE_BYTES_MAX:
+                return b"\x00"  # no value of any type
+            return await shop.trees.read(data.artifact, files[0].path)
+
+        where = f"{item.step}.inputs.{name}"
+        try:
+            value = value_of(data.type, await patience.wait(once, f"input {name}"))
+        except PenstockError as error:
+            code = outcome.input_code(error, "E_INPUT")
+            raise Failed(outcome.error_failure(error, where, code)) from error
+        if value is None:
+            message = f"what came is no {data.type}"
+            raise Failed(Failure(code="E_INPUT", message=message, where=where))
+        return WorkInput(type="literal", value=value)
+
+    values = await together([read(name, data) for name, data in given.items()])
+    found = dict(zip(given, values, strict=True))
+    literals = {name: data.value for name, data in found.items() if data.value is not None}
+    return msgspec.structs.replace(
+        item, inputs={**item.inputs, **found}, parameters={**item.parameters, **literals}
+    )
 
 
 async def environment_of(

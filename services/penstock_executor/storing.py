@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.work import Failure, WorkItem
 from penstock.errors import PenstockError
 from penstock.trees.hashing import Scan
-from penstock_executor.archive import gathered
+from penstock_executor.archive import copied_artifacts, gathered
 from penstock_executor.decide import layout, outcome
-from penstock_executor.place import output_problem, remove
+from penstock_executor.place import output_problem, remove, value_problem
 from penstock_executor.workshop import Failed, Patience, Workshop, together
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SHOWN_MAX = 5
+ARTIFACTS = "artifacts"
+"""Azure ML's reserved output: whatever the step left in `./outputs` and `./logs`, and what it wrote."""
+_ARTIFACTS = re.compile(r"\$\{\{\s*outputs\.artifacts\b")
 
 
 async def stored_outputs(
@@ -50,14 +54,23 @@ async def stored_outputs(
             where = f"{item.step}.outputs.{name}"
             raise Failed(outcome.error_failure(error, where, code)) from error
 
+    if ARTIFACTS in item.outputs and not _mentioned(item):
+        into = Path(place.output(ARTIFACTS, item.outputs[ARTIFACTS]))
+        await asyncio.to_thread(copied_artifacts, place, into)
     for name, output in item.outputs.items():
-        problem = output_problem(place, name, output)
+        problem = output_problem(place, name, output) or value_problem(place, name, output)
         if problem is not None:
             code, message = problem
             raise Failed(Failure(code=code, message=message, where=f"{item.step}.outputs.{name}"))
     wanted = sorted(item.outputs)
     trees = await together([store(name) for name in wanted])
     return dict(zip(wanted, trees, strict=True))
+
+
+def _mentioned(item: WorkItem) -> bool:
+    """Say whether a step writes its output `artifacts` itself."""
+    texts = (item.command, *item.environment_variables.values())
+    return any(_ARTIFACTS.search(text) for text in texts)
 
 
 async def archived(

@@ -335,6 +335,65 @@ def test_credentials_of_a_datastore_reach_no_step_no_message_and_no_log(afar: St
     assert all(password not in afar.fleet.tail(name, 10**6) for name in afar.fleet.members)
 
 
+# -- values, artifacts, modes -----------------------------------------------------------------------
+def test_a_value_that_one_step_writes_is_a_literal_of_the_next(local: Stack) -> None:
+    make: dict[str, Any] = {
+        "command": "echo 7 > ${{outputs.n}}; printf True > ${{outputs.b}};"
+        " printf 'two words' > ${{outputs.s}}",
+        "outputs": {
+            "n": {"type": "integer"}, "b": {"type": "boolean"}, "s": {"type": "string"},
+        },
+    }  # fmt: skip
+    use = {
+        "command": 'echo "$((${{inputs.n}} + 1)) ${{inputs.b}} ${{inputs.s}} $AZUREML_PARAMETER_n"',
+        "inputs": {
+            "n": {"type": "integer", "value": "${{parent.jobs.make.outputs.n}}"},
+            "b": "${{parent.jobs.make.outputs.b}}",
+            "s": "${{parent.jobs.make.outputs.s}}",
+        },
+    }
+    view = local.run({"make": make, "use": use})
+    assert [line.text for line in local.client.lines(view.run, "use")] == ["8 True two words 7"]
+    # Another step that comes to the same values makes nothing run again.
+    again = local.run({"make": {**make, "command": make["command"] + "; true"}, "use": use})
+    assert {step.step: step.state for step in again.steps} == {"make": "succeeded", "use": "reused"}
+
+
+def test_a_value_that_does_not_read_as_its_type_fails_the_step_that_wrote_it(local: Stack) -> None:
+    make = {"command": "echo seven > ${{outputs.n}}", "outputs": {"n": {"type": "integer"}}}
+    error = by_name(local.run({"make": make}, "failed"))["make"].error
+    assert error is not None
+    assert (error.code, error.message) == (
+        "E_OUTPUT_TYPE",
+        "output 'n' is no integer: b'seven\\n'",
+    )
+
+
+def test_the_output_called_artifacts_holds_what_the_step_left_and_wrote(local: Stack) -> None:
+    make = {
+        "command": "echo 1 > outputs/model; mkdir logs/x; echo 2 > logs/x/y; ln -s /etc outputs/l;"
+        " echo said; echo cried >&2",
+        "outputs": {"artifacts": {}},
+    }
+    read = {
+        "command": "cd ${{inputs.a}}; find . -type f | sort; cat user_logs/std_log.txt",
+        "inputs": {"a": "${{parent.jobs.make.outputs.artifacts}}"},
+    }
+    view = local.run({"make": make, "read": read})
+    assert [line.text for line in local.client.lines(view.run, "read")] == [
+        "./logs/x/y", "./outputs/model", "./user_logs/std_log.txt", "said", "cried",
+    ]  # fmt: skip
+
+
+def test_a_folder_in_direct_mode_is_not_made_before_the_step_makes_it(local: Stack) -> None:
+    make = {
+        "command": "test ! -e ${{outputs.y}} && mkdir ${{outputs.y}} && echo 1 > ${{outputs.y}}/z",
+        "outputs": {"y": {"mode": "direct", "path": BLOB + "spark"}},
+    }
+    local.run({"make": make})
+    assert local.files() == {"spark/z": b"1\n"}
+
+
 # -- kills ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "point", ["executor.after-bring", "executor.mid-write:2", "executor.after-write"]

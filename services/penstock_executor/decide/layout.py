@@ -14,7 +14,7 @@ Inputs and outputs hold nothing but the user's files (azure-compat §0, item 3).
 from dataclasses import dataclass
 
 from penstock.contracts.plans import PlannedOutput
-from penstock.contracts.spec import FILES
+from penstock.contracts.spec import FILES, PRIMITIVES
 from penstock.contracts.work import WorkItem
 from penstock.errors import Invalid
 from penstock.ids import checked_name, is_digest, is_run_id
@@ -81,7 +81,8 @@ class Place:
     def output(self, name: str, output: PlannedOutput) -> str:
         """Return the path the step is told to write to."""
         folder = self.output_folder(name)
-        return f"{folder}/{file_name(name, output)}" if is_file(output) else folder
+        below = is_file(output) or output.mode == "direct"  # Spark refuses a folder that is there
+        return f"{folder}/{file_name(name, output)}" if below else folder
 
 
 def attempt_name(run: str, step: str, attempt: int, delivery: int) -> str:
@@ -91,7 +92,7 @@ def attempt_name(run: str, step: str, attempt: int, delivery: int) -> str:
 
 def is_file(output: PlannedOutput) -> bool:
     """Say whether an output is one file."""
-    return output.type.lower() in FILES
+    return output.type.lower() in (*FILES, *PRIMITIVES)
 
 
 def file_name(name: str, output: PlannedOutput) -> str:
