@@ -18,13 +18,22 @@ IFS= read -r -d '' penstock_command <<'{_END}' || true
 %s
 {_END}
 export MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + RANDOM %% 30000))
-penstock_start() {{ "$@" bash -c "$penstock_command" & }}
+penstock_pids=()
+penstock_start() {{ "$@" bash -c "$penstock_command" & penstock_pids+=($!); }}
 """
+# `wait -n` would do without looking every 0.1 s, but it overlooks a process that has ended already.
 _TAIL = """\
 penstock_code=0
-for _ in $(jobs -p); do
-  wait -n || { penstock_code=$?; kill $(jobs -p) 2> /dev/null; break; }
+exec {penstock_never}<> <(:)
+while [ ${#penstock_pids[@]} != 0 ] && [ $penstock_code = 0 ]; do
+  for penstock_rank in "${!penstock_pids[@]}"; do
+    kill -0 "${penstock_pids[penstock_rank]}" 2> /dev/null && continue
+    wait "${penstock_pids[penstock_rank]}" || penstock_code=$?
+    unset "penstock_pids[penstock_rank]"
+  done
+  read -r -t 0.1 -u $penstock_never
 done
+[ ${#penstock_pids[@]} = 0 ] || kill "${penstock_pids[@]}" 2> /dev/null
 wait
 exit $penstock_code
 """
