@@ -61,9 +61,14 @@ class Held:
     handle: int
 
     @property
+    def prefix(self) -> Path:
+        """The virtual environment itself."""
+        return self.folder / "venv"
+
+    @property
     def python_folder(self) -> str:
         """The folder that makes `python` mean its interpreter."""
-        return str(self.folder / "venv" / "bin")
+        return str(self.prefix / "bin")
 
     def close(self) -> None:
         """Let go of it."""

@@ -13,12 +13,14 @@ import penstock
 from penstock.contracts.artifacts import Manifest
 from penstock.contracts.work import Failure, WorkInput, WorkItem
 from penstock.errors import PenstockError
+from penstock_executor import overlay
 from penstock_executor.decide import layout, outcome
 from penstock_executor.decide.command import substituted, text_of
 from penstock_executor.decide.control import VALUE_BYTES_MAX, is_value, value_of
 from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, InStep, variables
 from penstock_executor.decide.forkable import program_of
 from penstock_executor.environments import Held
+from penstock_executor.overlay import calls_pip
 from penstock_executor.place import remove
 from penstock_executor.process import Command
 from penstock_executor.workshop import Failed, Patience, Workshop, together
@@ -179,13 +181,20 @@ def command_of(
         name: substituted(value, bindings.inputs, bindings.outputs, f"{item.step}.{name}")
         for name, value in item.environment_variables.items()
     }
+    python_folder = environment.python_folder if environment else shop.python_folder
+    packages = ""
+    if calls_pip(text):
+        over = overlay.made(Path(place.overlay), environment.prefix if environment else None)
+        python_folder, packages = f"{over.folder}/bin:{python_folder}", over.packages
+        declared = {"VIRTUAL_ENV": over.folder, **declared}
     given, left_out = variables(
         item,
         place,
         bindings,
         declared={**(item.environment.variables if item.environment else {}), **declared},
         environ=os.environ,
-        python_folder=environment.python_folder if environment else shop.python_folder,
+        python_folder=python_folder,
+        packages=packages,
         socket=str(socket),
         in_step=IN_STEP,
         workspace=shop.names.workspace,

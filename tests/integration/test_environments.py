@@ -181,6 +181,49 @@ async def test_pins_without_wheels_for_the_python_at_hand_become_the_nearest(
     assert "(asked: ==1.0)" in log
 
 
+@pytest.mark.parametrize(
+    "install",
+    [
+        "pip install 'packaging<25' -q",
+        "pip install --user -q 'packaging<25'",
+        "pip3 install --upgrade -q 'packaging<25'",
+        "python -m pip install -q 'packaging<25'",
+        "pip install -q -r requirements.txt",
+        "uv pip install -q 'packaging<25'",
+    ],
+)
+async def test_pip_brings_only_what_is_missing(
+    attempts: Attempts, tmp_path: Path, install: str
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "requirements.txt").write_text("packaging<25\niniconfig\n")
+    code = (await attempts.trees.put_folder(tmp_path / "code", "test")).digest
+    show = (
+        "python -c 'import packaging, iniconfig; print(packaging.__file__, iniconfig.__file__)'"
+        " && python -c 'from azureml.core import Run; import penstock'"
+    )
+    given = await attempts.give(
+        f"{install} && {show}",
+        code=code,
+        environment=EnvironmentSpec(pip=("iniconfig==2.0.0", "uv")),
+    )
+    await given.success(120)
+    ours, theirs = (await attempts.archived(given))["stdout.txt"].decode().split()
+    assert "/attempts/" in ours
+    assert "/environments/" in theirs, "what is there is not brought again"
+
+
+async def test_a_script_that_calls_pip_reaches_its_step_alone(attempts: Attempts) -> None:
+    script = (
+        "import subprocess, sys; "
+        "subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', 'iniconfig<2'], check=True); "
+        "import iniconfig; print(iniconfig.__file__)"
+    )
+    given = await attempts.give(f'python -c "{script}"', environment=SMALL)
+    await given.success(120)
+    assert b"/attempts/" in (await attempts.archived(given))["stdout.txt"]
+
+
 async def test_what_a_step_installs_is_its_own(attempts: Attempts) -> None:
     install = (
         "pip install -q 'iniconfig<2' && python -c 'import iniconfig; print(iniconfig.__file__)'"
@@ -258,3 +301,29 @@ async def test_the_environment_used_the_longest_time_ago_goes_first(
             assert first not in folders(fleet)
             assert len(folders(fleet)) == 1
             await (await attempts.give(ASK, environment=SMALL, step="c")).success(120)
+
+
+async def test_python_steps_are_forked_from_a_warm_interpreter_of_their_environment(
+    attempts: Attempts, fleet: Fleet, tmp_path: Path
+) -> None:
+    script = (
+        "import os, sys, iniconfig, penstock\nfrom azureml.core import Run\n"
+        "Run.get_context().log('a', 1)\n"
+        "print('/environments/' in iniconfig.__file__, sorted(os.listdir('d')), penstock.current_run().step)\n"
+    )
+    (tmp_path / "code" / "d").mkdir(parents=True)
+    (tmp_path / "code" / "step.py").write_text(script)
+    for name in ("z", "a", "m"):
+        (tmp_path / "code" / "d" / name).touch()
+    code = (await attempts.trees.put_folder(tmp_path / "code", "test")).digest
+    log = fleet.directory / "executor-1.log"
+    async with asyncio.timeout(90):
+        while "iniconfig" not in log.read_text():  # "preloaded"
+            given = await attempts.give(
+                "python step.py", code=code, environment=SMALL, step=f"s{secrets.token_hex(2)}"
+            )
+            await given.success()
+    given = await attempts.give("python step.py", code=code, environment=SMALL)
+    result = await given.success()
+    assert result.metrics == {"a": 1}
+    assert (await attempts.archived(given))["stdout.txt"] == b"True ['a', 'm', 'z'] step\n"

@@ -92,11 +92,13 @@ def variables(
     socket: str,
     in_step: InStep,
     workspace: str,
+    packages: str = "",
 ) -> tuple[dict[str, str], list[str]]:
     """Return the step's variables, and the names of those that were too long to be passed on.
 
     `python_folder` holds the interpreter that `python` means; `declared` are the step's own
-    variables with their expressions already replaced: they win over everything.
+    variables with their expressions already replaced: they win over everything. `packages` is where pip
+    installs to by itself; empty: it has to be told.
     """
     literals = {
         name: data.value
@@ -109,9 +111,9 @@ def variables(
         "PWD": place.code,
         "TMPDIR": place.temporary,
         # `pip install` in a step is private to it (azure-compat §0, item 8)
-        "PIP_TARGET": place.site,
+        **({} if packages else {"PIP_TARGET": place.site}),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PYTHONPATH": f"{in_step.folder}/site:{place.site}",
+        "PYTHONPATH": f"{in_step.folder}/site:{packages or place.site}",
         "PENSTOCK_PACKAGE": in_step.package,
         "PENSTOCK_RUN_ID": item.run,
         "PENSTOCK_STEP": item.step,
@@ -146,7 +148,9 @@ def variables(
         found["AZUREML_DATASET_FILE_OUTPUTS"] = ";".join(bindings.outputs)
     found |= declared
     if "PYTHONPATH" in declared:
-        found["PYTHONPATH"] = f"{in_step.folder}/site:{place.site}:{declared['PYTHONPATH']}"
+        found["PYTHONPATH"] = (
+            f"{in_step.folder}/site:{packages or place.site}:{declared['PYTHONPATH']}"
+        )
     long = [n for n, v in found.items() if len(n) + len(v.encode()) + 1 > VARIABLE_BYTES_MAX]
     return {n: v for n, v in found.items() if n not in long}, sorted(long)
 

@@ -5,6 +5,7 @@
     <root>/out/<name>/  an output; of a `uri_file` only this parent exists beforehand
     <root>/tmp/         TMPDIR
     <root>/site/        what the step installs with pip, for itself alone
+    <root>/venv/        the same where its command line calls pip itself
     <root>/images/      what it logs as images
     <root>/log/         what is archived: stdout.txt, stderr.txt, metrics.jsonl, …
 
@@ -54,6 +55,11 @@ class Place:
     def site(self) -> str:
         """Where the step's own pip installs to."""
         return f"{self.root}/site"
+
+    @property
+    def overlay(self) -> str:
+        """A virtual environment of its own, for a step whose command calls pip."""
+        return f"{self.root}/venv"
 
     @property
     def images(self) -> str:

@@ -82,6 +82,8 @@ def waits_of(run: str, step: str, executors: Executors) -> str:
     for waiting in (w for executor in executors for w in executor.waiting):
         if (waiting.run, waiting.step) == (run, step):
             since = datetime.fromtimestamp(waiting.since).astimezone().strftime("%H:%M:%S")
+            if waiting.code == "E_ENVIRONMENT":
+                return f"{waiting.message}, since {since}"
             away = "disk space" if waiting.code == "E_DISK" else "the store"
             return f"waits for {away} since {since}: {waiting.code}: {waiting.message}"
     return ""
