@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -392,6 +394,86 @@ def test_a_folder_in_direct_mode_is_not_made_before_the_step_makes_it(local: Sta
     }
     local.run({"make": make})
     assert local.files() == {"spark/z": b"1\n"}
+
+
+# -- the command line -------------------------------------------------------------------------------
+def penstock(stack: Stack, folder: Path, *words: str, code: int = 0) -> str:
+    environ = {**os.environ, "PENSTOCK_BUS": stack.fleet.bus}
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock.cli.main", *words],
+        cwd=folder,
+        env=environ | {"PENSTOCK_WORKSPACE": stack.fleet.workspace},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == code, done
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_files_go_onto_a_datastore_and_off_it_by_way_of_an_executor(
+    stack: Stack, tmp_path: Path
+) -> None:
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "a.csv").write_text("1")
+    (tmp_path / "src" / "deep" / "b.txt").write_text("2")
+    upload = ("datastore", "upload", "workspaceblobstore")
+    said = penstock(stack, tmp_path, *upload, "src", "data")
+    assert said == "azureml://datastores/workspaceblobstore/paths/data\n"
+    said = penstock(stack, tmp_path, *upload, "src/a.csv", "data/more/")
+    assert said == "azureml://datastores/workspaceblobstore/paths/data/more/a.csv\n"
+    penstock(stack, tmp_path, *upload, "src/a.csv", "named.csv")
+    assert stack.files() == {
+        "data/a.csv": b"1",
+        "data/deep/b.txt": b"2",
+        "data/more/a.csv": b"1",
+        "named.csv": b"1",
+    }
+    download = ("datastore", "download", "workspaceblobstore")
+    penstock(stack, tmp_path, *download, "data/**/*.csv", "got")
+    got = {str(p.relative_to(tmp_path / "got")) for p in (tmp_path / "got").rglob("*.csv")}
+    assert got == {"a.csv", "more/a.csv"}
+    penstock(stack, tmp_path, *download, "named.csv", "one")
+    assert (tmp_path / "one" / "named.csv").read_text() == "1"
+    said = penstock(stack, tmp_path, *download, "nothing", code=3)
+    assert said.startswith(
+        "penstock: E_DATA_MISSING azureml://datastores/workspaceblobstore/paths/nothing"
+    )
+
+
+def test_a_parameter_of_a_yaml_file_may_name_a_place(
+    local: Stack, web: Web, tmp_path: Path
+) -> None:
+    web.files["/rows.csv"] = b"from the web\n"
+    local.put("rows.csv", b"from a datastore\n")
+    (tmp_path / "rows.csv").write_text("from here\n")
+    (tmp_path / "pipeline.yml").write_text(
+        "type: pipeline\nname: places\n"
+        f"inputs: {{rows: {{type: uri_file, path: {web.url}/rows.csv}}}}\n"
+        "outputs: {out: {type: uri_file, path: 'azureml://datastores/workspaceblobstore/paths/o/${{name}}.txt'}}\n"
+        "jobs:\n"
+        "  a:\n"
+        "    command: cat ${{inputs.rows}} > ${{outputs.out}}; echo 1 > outputs/model\n"
+        '    inputs: {rows: "${{parent.inputs.rows}}"}\n'
+        '    outputs: {out: "${{parent.outputs.out}}"}\n'
+    )
+    submit = ("submit", "pipeline.yml", "--watch")
+    said = {
+        words: penstock(local, tmp_path, *submit, *words).split()[1]
+        for words in (
+            (),
+            ("-p", f"rows={BLOB}rows.csv"),
+            ("-p", "rows=rows.csv"),
+            ("-p", f"rows=file://{tmp_path}/rows.csv"),
+        )
+    }
+    written = local.files("o")
+    texts = [written[f"o/{run}.txt"].decode() for run in said.values()]
+    assert texts == ["from the web\n", "from a datastore\n", "from here\n", "from here\n"]
+    run = said[()]
+    penstock(local, tmp_path, "run", "download", run, "all", "--artifacts")
+    assert (tmp_path / "all" / "a" / "outputs" / "model").read_text() == "1\n"
 
 
 # -- kills ------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("penstock.cli.run", "List, show, watch, cancel, rerun … runs."),
     "job": ("penstock.cli.run", "The same as `run`, for those who come from Azure ML."),
     "pipeline": ("penstock.cli.pipeline", "Register pipelines for others to run."),
+    "datastore": ("penstock.cli.datastore", "Look after places of files outside of the store."),
     "schedule": ("penstock.cli.schedule", "Run pipelines by the clock."),
     "events": ("penstock.cli.events", "Follow what happens, as it happens."),
     "dead-letters": ("penstock.cli.dead_letters", "Look after messages nobody could take in."),

@@ -215,9 +215,19 @@ def wait(*, where: Where, run: str, timeout: float | None, output: str) -> int:
 @click.option("--step", default="", help="Only this step's outputs.")
 @click.option("--output", "output_name", default="", help="Only this output.")
 @click.option("--path", "path", default="", help="Only files of outputs whose path matches.")
+@click.option(
+    "--artifacts", is_flag=True, help="What steps left in ./outputs and ./logs, and wrote."
+)
 @target_options
 def download(
-    *, where: Where, run: str, into: str | None, step: str, output_name: str, path: str
+    *,
+    where: Where,
+    run: str,
+    into: str | None,
+    step: str,
+    output_name: str,
+    path: str,
+    artifacts: bool,
 ) -> None:
     """Fetch outputs into DIR (default: a folder named like the run).
 
@@ -225,13 +235,19 @@ def download(
     penstock run download RUN                                 RUN/<step>/<output>/…
     penstock run download RUN --step train --output model m   m/…
     penstock run download RUN --output model --path card.md   reads this file only
+    penstock run download RUN --artifacts                     RUN/<step>/outputs/… stdout.txt …
     """  # noqa: D301 - click reads this backspace
     from pathlib import Path
 
     async def body(client: AsyncClient) -> list[Path]:
         full = await client.full_id(run, check=True)
         return await client.download(
-            full, Path(into or full), step=step, output=output_name, path=path
+            full,
+            Path(into or full),
+            step=step,
+            output=output_name,
+            path=path,
+            artifacts=artifacts,
         )
 
     written = with_client(where, body)

@@ -487,11 +487,20 @@ class AsyncClient:
     # -- files --------------------------------------------------------------------------------------
 
     async def download(
-        self, run: str, folder: Path, *, step: str = "", output: str = "", path: str = ""
+        self,
+        run: str,
+        folder: Path,
+        *,
+        step: str = "",
+        output: str = "",
+        path: str = "",
+        artifacts: bool = False,
     ) -> list[Path]:
         """Fetch outputs below `folder` and return the folders written.
 
         All of the run: `folder/<step>/<output>`; one step: `folder/<output>`; one output: `folder`.
+        `artifacts`: instead what the steps left in `./outputs` and `./logs`, wrote and logged:
+        `folder/<step>`, of one step `folder`.
         `path` (fnmatch) narrows it to some files; nothing else is read then, and they are returned.
 
         Raises:
@@ -504,14 +513,17 @@ class AsyncClient:
             raise not_found("step", step, view.run, [s.step for s in view.steps])
         for item in steps:
             base = folder if step else folder / item.step
+            if artifacts:
+                wanted += [(item.logs.digest, base)] if item.logs is not None else []
+                continue
             wanted += [
                 (tree.digest, base if step and output else base / name)
                 for name, tree in item.outputs.items()
                 if not output or name == output
             ]
-        if not step and output and output in view.outputs:
+        if not step and output and output in view.outputs and not artifacts:
             wanted = [(view.outputs[output].digest, folder)]
-        if output and not wanted:
+        if output and not wanted and not artifacts:
             known = [name for s in steps for name in s.outputs]
             raise not_found("output", output, view.run, known)
         if path:

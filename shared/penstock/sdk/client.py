@@ -247,11 +247,23 @@ class Client:
         )
 
     def download(
-        self, run: str, folder: str | Path, *, step: str = "", output: str = "", path: str = ""
+        self,
+        run: str,
+        folder: str | Path,
+        *,
+        step: str = "",
+        output: str = "",
+        path: str = "",
+        artifacts: bool = False,
     ) -> list[Path]:
-        """Fetch outputs below `folder`; return the folders written, or the files that match `path`."""
+        """Fetch outputs below `folder`; return the folders written, or the files that match `path`.
+
+        `artifacts`: instead what the steps left in `./outputs` and `./logs`, wrote and logged.
+        """
         return self.background.call(
-            self.asynchronous.download(run, Path(folder), step=step, output=output, path=path)
+            self.asynchronous.download(
+                run, Path(folder), step=step, output=output, path=path, artifacts=artifacts
+            )
         )
 
     def _run(self, run: str, notes: tuple[str, ...] = ()) -> "Run":
