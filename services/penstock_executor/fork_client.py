@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock_executor.fork_server import PLACEHOLDER, ROOM, mtime
-from penstock_executor.process import Command, Running, asked
+from penstock_executor.process import Command, Desk, Running
 
 START_S = 60.0
 """How long a server may take to be ready; the import that it hangs in is unfit."""
@@ -83,6 +83,7 @@ class Server:
         ours.setblocking(False)
         self._output = read
         self._requests = ours
+        self._desk = Desk(ours)
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._report)
         self._timer = loop.call_later(START_S, self.kill)
@@ -96,7 +97,7 @@ class Server:
         self.used_at = self._loop_time()
         self._requests.setblocking(True)
         try:
-            running = asked(self._requests, command, namespace=namespace, more=more)
+            running = self._desk.start(command, namespace=namespace, more=more)
             running.forked = True
             return running
         finally:
@@ -112,6 +113,7 @@ class Server:
             self.over = True
             self._timer.cancel()
             asyncio.get_running_loop().remove_reader(self._requests)
+            self._desk.close()
             self._requests.close()
             os.close(self._output)
 

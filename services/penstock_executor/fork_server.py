@@ -17,6 +17,7 @@ User code never runs in the server: it imports installed packages only, before t
 of another environment than the executor's.
 """
 
+import _signal  # type: ignore[import-not-found]  # without the enums of `signal`, which cost each fork 60 page faults
 import contextlib
 import ctypes
 import gc
@@ -30,7 +31,8 @@ import types
 from typing import Any, NoReturn
 
 from penstock_executor.in_step import hooks
-from penstock_executor.launcher import OOM_SCORE, Forked, libc, serve, settled, write
+from penstock_executor.init import OOM_SCORE, libc, write
+from penstock_executor.launcher import serve, settled
 from penstock_executor.preload import Plain, Preload, Unfit
 
 PLACEHOLDER = "penstock-fork-server-" + "x" * 1003
@@ -42,6 +44,15 @@ IN_STEP = os.path.join(os.path.dirname(os.path.abspath(hooks.__file__)), "site")
 PR_SET_MM = 35
 PR_SET_MM_MAP = 14
 CLOSE_RANGE = 436
+_SIGCHLD, _SIGTERM = int(signal.SIGCHLD), int(signal.SIGTERM)
+_SET_MAP, _ZERO, _ALL = (ctypes.c_ulong(n) for n in (PR_SET_MM_MAP, 0, 0xFFFFFFFF))
+# looked up before the forks, not by each of them
+_prctl, _sbrk, _syscall = libc.prctl, libc.sbrk, libc.syscall
+_sbrk.restype = ctypes.c_void_p
+VARIABLES_MAX = 4096
+_environ = ctypes.c_void_p.in_dll(libc, "environ")
+_pointers = (ctypes.c_void_p * VARIABLES_MAX)()
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_pointers))  # as long as the process lives
 WIDE = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 WIDE_BYTES = 4
 
@@ -54,21 +65,16 @@ def serve_here(folder: str, usual: frozenset[str]) -> None:
     Raises:
         ImportError: in a step, if there is no other `sitecustomize`, as site.py expects.
     """
-    server = None
     try:
         server = Server(folder, usual)
-        server.run()
-    except Forked:
-        pass
+        if not server.run():
+            _wait_for_children()
+            os._exit(0)
     except Unfit:  # it was told
         os._exit(0)
     except BaseException:  # site.py would go on
         sys.excepthook(*sys.exc_info())
         os._exit(1)
-    else:
-        _wait_for_children()
-        os._exit(0)
-    assert server is not None  # noqa: S101 - mypy
     if server.customized is None:
         raise ImportError(name="sitecustomize")
     sys.modules["sitecustomize"] = server.customized
@@ -88,12 +94,14 @@ class Server:
         number, wanted = int(sys.argv[1]), json.loads(sys.argv[2])
         self.places = _places(PLACEHOLDER)
         self.areas = _areas()
+        self.ends = [0, 0]
+        self.memory = _Memory()
         self.coerced = _coerced()
         self.requests = settled(number)
         self.preload = Preload(wanted["modules"], wanted["bytes_max"])
 
-    def run(self) -> None:
-        """Import, say so, and serve."""
+    def run(self) -> bool:
+        """Import, say so, and serve; return True in forked steps, False at the end."""
         with contextlib.suppress(OSError):
             write("/proc/self/oom_score_adj", OOM_SCORE)
         problem = ""
@@ -112,13 +120,13 @@ class Server:
         )
         self.preload.put_away(self.usual)
         gc.collect()
-        serve(self.requests, self._forked)
+        return serve(self.requests, self._forked)
 
     def _tell(self, report: dict[str, Any]) -> None:
         self.requests.sendall(json.dumps(report).encode() + b"\n")
 
     def _forked(self, request: dict[str, Any], outputs: list[int]) -> int:
-        """Fork the command; the child comes back as `Forked`."""
+        """Fork the command; return its process id, in it 0."""
         command = os.fork()
         if command:
             return command
@@ -127,7 +135,7 @@ class Server:
             self._become(request)
         except BaseException:  # Plain, and whatever we did not think of
             _exec_plain(request)
-        raise Forked
+        return 0
 
     def _become(self, request: dict[str, Any]) -> None:
         """Take on everything in which this step differs from the server.
@@ -148,8 +156,9 @@ class Server:
         arguments = request["arguments"]
         sys.argv[:] = ["-m" if self.is_module else target, *arguments]
         sys.orig_argv[:] = request["typed"]
-        self._set_environment({**self.coerced, **variables})
-        self._show(request["typed"], {**variables})
+        self._show(request["typed"])
+        self._set_environment(variables)
+        self._trim()
         if hooked:
             hooks.find_standins()
         self.preload.renew()
@@ -173,25 +182,48 @@ class Server:
                 continue  # a copy that has been freed
             ctypes.memmove(address - slashes * WIDE_BYTES, new, len(new))
 
-    @staticmethod
-    def _set_environment(variables: dict[str, str]) -> None:
-        for name in list(os.environ):
-            del os.environ[name]
-        for name, value in variables.items():
-            os.environ[name] = value
+    def _show(self, arguments: list[str]) -> None:
+        """Have ps and /proc show this step's arguments."""
+        start, end = self.areas[0]
+        data = os.fsencode("\0".join([*arguments, ""]))
+        if len(data) > end - start:
+            raise Plain("more arguments than there is room for")
+        ctypes.memmove(start, data, len(data))
+        self.ends[0] = start + len(data)
 
-    def _show(self, arguments: list[str], variables: dict[str, str]) -> None:
-        """Have ps and /proc show this step's arguments and variables; they mark what is a step's."""
-        ends: list[int] = []
-        shown = (arguments, [f"{name}={value}" for name, value in variables.items()])
-        for (start, end), texts in zip(self.areas, shown, strict=True):
-            data = b"".join(os.fsencode(text) + b"\0" for text in texts)
-            if len(data) > end - start:
-                raise Plain("more arguments or variables than there is room for")
-            ctypes.memmove(start, data, len(data))
-            ends.append(start + len(data))
-        if not _trimmed(*ends):
-            for (_, end), new in zip(self.areas, ends, strict=True):
+    def _set_environment(self, variables: dict[str, str]) -> None:
+        """Have this step's variables where exec would have put them: for C, for Python, and for /proc.
+
+        Those in /proc mark what is a step's.
+        """
+        start, end = self.areas[1]
+        encoded = os.fsencode
+        data = {encoded(name): encoded(value) for name, value in variables.items()}
+        texts = [b"%b=%b\0" % one for one in data.items()]
+        text = b"".join(texts)
+        if len(text) > end - start or len(texts) >= VARIABLES_MAX:
+            raise Plain("more variables than there is room for")
+        ctypes.memmove(start, text, len(text))
+        self.ends[1] = start + len(text)
+        addresses: list[ctypes.c_void_p | int | None] = []
+        for one in texts:
+            addresses.append(start)
+            start += len(one)
+        addresses.append(None)
+        _pointers[: len(addresses)] = addresses
+        _environ.value = ctypes.addressof(_pointers)
+        for name, value in self.coerced.items():
+            if name not in variables:
+                data[encoded(name)] = encoded(value)
+                os.putenv(name, value)
+        kept = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 - its only place
+        kept.clear()
+        kept.update(data)
+
+    def _trim(self) -> None:
+        """Have nothing behind arguments and variables shown."""
+        if not self.memory.trimmed(*self.ends):
+            for (_, end), new in zip(self.areas, self.ends, strict=True):
                 ctypes.memset(new, 0, end - new)
 
 
@@ -279,22 +311,27 @@ class _Map(ctypes.Structure):
     )
 
 
-def _trimmed(arg_end: int, env_end: int) -> bool:
-    """Move the ends of the two areas; say whether the kernel does that."""
-    fields = _stat_fields()
-    brk = libc.sbrk
-    brk.restype = ctypes.c_void_p
-    code, code_end, stack = (int(f) for f in fields[23:26])
-    data, data_end, brk_start, arg, _, env, _ = (int(f) for f in fields[42:49])
-    exe = 0xFFFFFFFF  # no other one
-    new = _Map(
-        *(code, code_end, data, data_end, brk_start, brk(0), stack, arg, arg_end, env, env_end),
-        *(0, 0, exe),
-    )
-    size = ctypes.c_ulong(ctypes.sizeof(new))
-    zero = ctypes.c_ulong(0)
-    done: int = libc.prctl(PR_SET_MM, ctypes.c_ulong(PR_SET_MM_MAP), ctypes.byref(new), size, zero)
-    return done == 0
+class _Memory:
+    """What the kernel knows of where things lie in memory: the same in every fork, but for the ends."""
+
+    def __init__(self) -> None:
+        fields = _stat_fields()
+        code, code_end, stack = (int(f) for f in fields[23:26])
+        data, data_end, brk_start, arg, arg_end, env, env_end = (int(f) for f in fields[42:49])
+        exe = 0xFFFFFFFF  # no other one
+        self._map = _Map(
+            *(code, code_end, data, data_end, brk_start, 0, stack, arg, arg_end, env, env_end),
+            *(0, 0, exe),
+        )
+        self._where = ctypes.byref(self._map)
+        self._size = ctypes.c_ulong(ctypes.sizeof(self._map))
+
+    def trimmed(self, arg_end: int, env_end: int) -> bool:
+        """Move the ends of the two areas; say whether the kernel does that."""
+        new = self._map
+        new.brk, new.arg_end, new.env_end = _sbrk(0), arg_end, env_end
+        done: int = _prctl(PR_SET_MM, _SET_MAP, self._where, self._size, _ZERO)
+        return done == 0
 
 
 def _stat_fields() -> list[str]:
@@ -325,14 +362,14 @@ def _folder_of(script: str) -> str:
 def _renew(outputs: list[int]) -> None:
     """Be a new process: session, descriptors and signals."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (_SIGCHLD, _SIGTERM):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
     for standard, fd in enumerate((null, *outputs)):
         os.dup2(fd, standard)
-    if libc.syscall(CLOSE_RANGE, 3, ctypes.c_uint(0xFFFFFFFF), 0) != 0:
+    if _syscall(CLOSE_RANGE, 3, _ALL, 0) != 0:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 
 

@@ -15,7 +15,6 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import locale
@@ -60,7 +59,10 @@ class Preload:
         self._given = dict(os.environ)
         self._read: set[str] = set()
         self._away: dict[str, types.ModuleType] = {}
+        self._tops: frozenset[str] = frozenset()
+        self._kept: list[tuple[str, types.ModuleType, int]] = []
         self._filters: list[Any] = []
+        self._finder = Away({}, self._back)
         self._variables: dict[str, str] = {}
 
     def run(self, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -94,6 +96,11 @@ class Preload:
             module = sys.modules.pop(name)
             if name.partition(".")[0] != OURS:
                 self._away[name] = module
+        self._tops = frozenset(name.partition(".")[0] for name in self._away)
+        self._finder = Away(self._away, self._back)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # for ever: see _leave
+        here = {n: m for n, m in sys.modules.items() if n not in ("sys", "builtins", "__main__")}
+        self._kept = [(n, m, len(m.__dict__)) for n, m in (here | self._away).items()]
 
     def check(self, variables: dict[str, str]) -> None:
         """Check that the packages would find the same variables in this step.
@@ -111,7 +118,7 @@ class Preload:
         Raises:
             Plain: they do.
         """
-        here = {name.partition(".")[0] for name in self._away}
+        here = self._tops
         for number, folder in enumerate(folders):
             with contextlib.suppress(OSError):
                 for name in os.listdir(folder):  # noqa: PTH208 - pathlib is not loaded here
@@ -130,8 +137,7 @@ class Preload:
         if logging is not None:  # where relativeCreated counts from: seconds, or nanoseconds
             now = time.time() if isinstance(logging._startTime, float) else time.time_ns()  # noqa: SLF001
             logging._startTime = now  # type: ignore[attr-defined]  # noqa: SLF001
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # for ever: see _leave
-        sys.meta_path.insert(0, Away(self._away, self._back))
+        sys.meta_path.insert(0, self._finder)
 
     def _back(self) -> None:
         """Do what the imports did."""
@@ -146,9 +152,8 @@ class Preload:
 
         They are out of reach then, as they are in any interpreter that ends; nobody waits for 50 ms.
         """
-        for name, module in self._away.items():
-            top = name.partition(".")[0]
-            if sys.modules.get(name) is module and top not in sys.stdlib_module_names:
+        for name, module, size in self._kept:
+            if sys.modules.get(name) is module and len(module.__dict__) == size:
                 sys.modules[name] = None  # type: ignore[assignment]
 
     def _imported(self, name: str) -> bool:
@@ -215,11 +220,11 @@ class Away:
         found = modules.get(name)
         if found is None:
             return importlib.util.find_spec(name)
-        return importlib.machinery.ModuleSpec(name, _Loader(found))
+        return importlib.machinery.ModuleSpec(name, _Loader(found))  # type: ignore[arg-type]
 
 
-class _Loader(importlib.abc.Loader):
-    """Loads a module that is loaded."""
+class _Loader:
+    """Loads a module that is loaded. It has no base: importlib.abc imports much."""
 
     def __init__(self, module: types.ModuleType) -> None:
         self._module = module

@@ -20,14 +20,18 @@ from typing import Any
 
 from penstock.errors import PenstockError, Transient
 from penstock_executor.decide.forkable import Program
-from penstock_executor.launcher import LENGTH, OOM_SCORE
+from penstock_executor.init import AGAIN_BYTES_MAX
+from penstock_executor.launcher import LENGTH
 
 PIPE_BYTES = 1024 * 1024
 """Room for a burst, so that a step rarely waits for us; the kernel may give less."""
 PROBE_S = 10.0
 REPORT_BYTES_MAX = 8192
 
-assert OOM_SCORE  # noqa: S101 - imported: a launcher that does not compile stops the executor at once
+IDLE_MAX = 32
+"""Inits that wait for another command."""
+
+assert LENGTH  # noqa: S101 - imported: a launcher that does not compile stops the executor at once
 
 
 class NotStarted(PenstockError):
@@ -61,6 +65,8 @@ class Running:
     stderr: int
     forked: bool = False
     """From a warm interpreter; otherwise it is a plain process."""
+    idle: Callable[[socket.socket], None] | None = None
+    """Takes over the control socket of an init that serves again."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ended: "asyncio.Future[int]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -76,6 +82,7 @@ class Running:
         self._order(b"K")
 
     def _order(self, order: bytes) -> None:
+        self.idle = None  # it might arrive after the end: nobody else may get it
         with contextlib.suppress(OSError):  # it has ended meanwhile
             self.control.send(order)
 
@@ -91,6 +98,8 @@ class Running:
             case b"S":
                 self.started.set()
                 return
+            case b"A":
+                self._end(int(text), again=True)
             case b"X":
                 self._end(int(text))
             case b"E":
@@ -98,10 +107,13 @@ class Running:
             case _:
                 self._end(Transient("its init was killed from outside", code="E_LOST"))
 
-    def _end(self, result: int | PenstockError) -> None:
+    def _end(self, result: int | PenstockError, *, again: bool = False) -> None:
         self.started.set()
         asyncio.get_running_loop().remove_reader(self.control)
-        self.control.close()
+        if again and self.idle is not None:
+            self.idle(self.control)
+        else:
+            self.control.close()
         if self.ended.done():
             return
         if isinstance(result, int):
@@ -131,6 +143,7 @@ class Launcher:
             )
         self.namespace = False
         self._requests = ours
+        self._desk = Desk(ours)
         self._on_death = on_death
         asyncio.get_running_loop().add_reader(ours, self._died)
 
@@ -159,11 +172,12 @@ class Launcher:
         Raises:
             Transient: E_LOST, the launcher is gone.
         """
-        return asked(self._requests, command, namespace=self.namespace)
+        return self._desk.start(command, namespace=self.namespace)
 
     def close(self) -> None:
         """End the launcher. Commands that still run are killed by the end of their control sockets."""
         asyncio.get_running_loop().remove_reader(self._requests)
+        self._desk.close()
         self._requests.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
@@ -176,48 +190,89 @@ class Launcher:
         self._on_death()
 
 
-def asked(
-    requests: socket.socket,
-    command: Command,
-    *,
-    namespace: bool,
-    more: Mapping[str, Any] | None = None,
-) -> Running:
-    """Ask a launcher, or a fork server, for a command to be started. Returns at once.
+class Desk:
+    """Where commands are asked for: at a launcher, or a fork server, and at its inits that wait.
 
-    Raises:
-        Transient: E_LOST, it is gone.
+    An init whose namespace is as it was (init.py) serves again: that is quicker than a new one.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    out_read, out_write = _pipe()
-    err_read, err_write = _pipe()
-    request = json.dumps(
-        {
-            "command": list(command.arguments),
-            "folder": command.folder,
-            "environment": dict(command.environment),
-            "namespace": namespace,
-            "read_only": list(command.read_only),
-            **(more or {}),
-        }
-    ).encode()
-    try:
-        fds = [theirs.fileno(), out_write, err_write]
-        socket.send_fds(requests, [LENGTH.pack(len(request))], fds)
-        requests.sendall(request)
-    except OSError as error:
-        ours.close()
-        os.close(out_read)
-        os.close(err_read)
-        raise Transient(f"the launcher is gone: {error}", code="E_LOST") from error
-    finally:
-        theirs.close()
-        os.close(out_write)
-        os.close(err_write)
-    ours.setblocking(False)
-    running = Running(control=ours, stdout=out_read, stderr=err_read)
-    asyncio.get_running_loop().add_reader(ours, running._report)  # noqa: SLF001 - made here
-    return running
+
+    def __init__(self, requests: socket.socket) -> None:
+        self._requests = requests
+        self._idle: list[socket.socket] = []
+        self._closed = False
+
+    def start(
+        self, command: Command, *, namespace: bool, more: Mapping[str, Any] | None = None
+    ) -> Running:
+        """Ask for a command to be started. Returns at once.
+
+        Raises:
+            Transient: E_LOST, the launcher is gone.
+        """
+        out_read, out_write = _pipe()
+        err_read, err_write = _pipe()
+        request = json.dumps(
+            {
+                "command": list(command.arguments),
+                "folder": command.folder,
+                "environment": dict(command.environment),
+                "namespace": namespace,
+                "read_only": list(command.read_only),
+                **(more or {}),
+            }
+        ).encode()
+        try:
+            control = self._again(request, [out_write, err_write]) if namespace else None
+            if control is None:
+                control = self._anew(request, [out_write, err_write])
+        except OSError as error:
+            os.close(out_read)
+            os.close(err_read)
+            raise Transient(f"the launcher is gone: {error}", code="E_LOST") from error
+        finally:
+            os.close(out_write)
+            os.close(err_write)
+        running = Running(control=control, stdout=out_read, stderr=err_read, idle=self._take)
+        asyncio.get_running_loop().add_reader(control, running._report)  # noqa: SLF001 - made here
+        return running
+
+    def close(self) -> None:
+        """Let inits that wait end; those that attend to a command end with it."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _again(self, request: bytes, outputs: list[int]) -> socket.socket | None:
+        """Ask an init that waits; None where there is none."""
+        while self._idle and len(request) < AGAIN_BYTES_MAX:
+            control = self._idle.pop()  # the one whose memory is the warmest
+            try:
+                socket.send_fds(control, [b"R", request], outputs)
+            except OSError:  # it was killed meanwhile
+                control.close()
+            else:
+                return control
+        return None
+
+    def _anew(self, request: bytes, outputs: list[int]) -> socket.socket:
+        """Ask for a new init."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                fds = [theirs.fileno(), *outputs]
+                socket.send_fds(self._requests, [LENGTH.pack(len(request))], fds)
+                self._requests.sendall(request)
+            except OSError:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return ours
+
+    def _take(self, control: socket.socket) -> None:
+        if self._closed or len(self._idle) >= IDLE_MAX:
+            control.close()
+        else:
+            self._idle.append(control)
 
 
 def shell() -> str:

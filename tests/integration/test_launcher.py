@@ -83,14 +83,77 @@ async def test_a_command_has_its_own_session_stdin_and_default_signals(launcher:
 
 
 async def test_in_a_namespace_a_step_sees_only_itself(launcher: Launcher) -> None:
-    running = start(launcher, "ls -d /proc/[0-9]* | wc -l; echo $$")
+    for _ in range(3):
+        running = start(launcher, "ls -d /proc/[0-9]* | wc -l; echo $PPID")
+        assert await asyncio.wait_for(running.ended, 20) == 0
+        out, _ = written(running)
+        seen, parent = (int(line) for line in out.split())
+        if launcher.namespace:
+            assert (seen <= 5, parent) == (True, 1)
+        else:
+            assert seen > 5
+
+
+async def test_a_namespace_serves_again_only_if_it_is_as_it_was(launcher: Launcher) -> None:
+    if not launcher.namespace:
+        pytest.skip("that is about namespaces")
+
+    async def namespace(text: str) -> str:
+        running = start(launcher, f"readlink /proc/self/ns/pid; {text}")
+        assert await asyncio.wait_for(running.ended, 20) == 0
+        return written(running)[0].decode().strip()
+
+    first = await namespace("true")
+    assert await namespace("sleep 600 &") == first
+    second = await namespace("true")
+    assert second != first  # something was left
+    assert await namespace("mount -t tmpfs x /mnt 2>/dev/null || true") == second
+    third = await namespace("grep -c ' /mnt ' /proc/self/mountinfo || true")
+    assert third.endswith("\n0")
+    assert third.split()[0] != second or os.getuid() != 0
+    await namespace("true; renice -n 3 1 > /dev/null")
+    assert (await namespace("nice")).split()[1] == "0"
+
+
+async def test_inputs_are_read_only_for_each_command_and_free_after_it(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    if not launcher.namespace:
+        pytest.skip("that is about namespaces")
+    for number in range(3):
+        folder, other = tmp_path / str(number), tmp_path / str(number + 1)
+        folder.mkdir(exist_ok=True)
+        other.mkdir(exist_ok=True)
+        text = f"touch {folder}/x 2>/dev/null && echo written; touch {other}/y && echo free"
+        command = Command([shell(), "-c", text], "/", {"PATH": PATH}, read_only=[str(folder)])
+        running = launcher.start(command)
+        assert await asyncio.wait_for(running.ended, 20) == 0
+        assert written(running)[0] == b"free\n"
+
+
+async def test_an_init_that_was_killed_while_it_waited_is_replaced(launcher: Launcher) -> None:
+    if not launcher.namespace:
+        pytest.skip("that is about namespaces")
+    running = start(launcher, "true")
     assert await asyncio.wait_for(running.ended, 20) == 0
-    out, _ = written(running)
-    seen, own = (int(line) for line in out.split())
-    if launcher.namespace:
-        assert (seen <= 5, own) == (True, 2)
-    else:
-        assert seen > 5
+    written(running)
+    before = children_of(launcher.process.pid)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while children_of(launcher.process.pid):  # noqa: ASYNC110 - a killed process sets no event
+            await asyncio.sleep(0.01)
+    after = start(launcher, "exit 3")
+    assert await asyncio.wait_for(after.ended, 20) == 3 << 8
+    written(after)
+    assert before
+
+
+async def test_a_long_request_gets_through(launcher: Launcher) -> None:
+    for size in (10, 100_000, 10):
+        running = start(launcher, 'echo "${#LONG}"', LONG="x" * size)
+        assert await asyncio.wait_for(running.ended, 20) == 0
+        assert written(running)[0] == b"%d\n" % size
 
 
 async def test_a_command_that_cannot_be_started_says_why(launcher: Launcher) -> None:
@@ -148,7 +211,7 @@ from penstock_executor.process import Command, Launcher
 async def main():
     launcher = Launcher(lambda: None)
     print(await launcher.probe() or "namespace", flush=True)
-    text = "echo $$; touch " + sys.argv[1] + "/x 2>/dev/null || echo read-only; kill -SEGV $$"
+    text = "echo $PPID; touch " + sys.argv[1] + "/x 2>/dev/null || echo read-only; kill -SEGV $$"
     running = launcher.start(Command(["/bin/sh", "-c", text], "/", {}, read_only=[sys.argv[1]]))
     print(await running.ended)
     print(os.read(running.stdout, 1000).decode(), end="")
@@ -172,8 +235,14 @@ def test_without_privileges_a_user_namespace_serves(tmp_path: Path) -> None:
     )
     if done.stdout and not done.stdout.startswith("namespace"):
         pytest.skip(f"no user namespaces here: {done.stdout}")
-    expected = ["namespace", str(int(signal.SIGSEGV)), "2", "read-only"]
+    expected = ["namespace", str(int(signal.SIGSEGV)), "1", "read-only"]
     assert done.stdout.splitlines() == expected, done.stderr
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that `pid` has started and that live."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    return [int(one) for one in text.split()]
 
 
 def wait_for_bytes(fd: int) -> None:

@@ -138,6 +138,11 @@ SCRIPTS: dict[str, str] = {
         def f(x=A('default')): pass
     """,
     "unclosed file": "f = open('out.txt', 'w'); f.write('kept'); import atexit; g = open('g', 'w'); g.write('x' * 20000)",
+    "unclosed file in a module": """
+        import os, json
+        os.mine, json.mine = open('one', 'w'), open('two', 'w')
+        os.mine.write('kept'); json.mine.write('kept')
+    """,
     "unraisable": "class A:\n    def __del__(self): 1 / 0\na = A()\ndel a\nb = A()",
     "buffering": """
         import os, sys
