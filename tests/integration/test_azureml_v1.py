@@ -65,3 +65,12 @@ def test_the_tutorial_with_two_steps_on_images_runs(services: Fleet, tmp_path: P
     write_images(folder / "raw")
     said = ran(services, folder, "pipeline.py")
     assert "'accuracy'" in said
+
+
+def test_the_tutorial_that_compares_publishes_and_schedules_runs(
+    services: Fleet, tmp_path: Path
+) -> None:
+    folder = tmp_path / "compare"
+    shutil.copytree(SCRIPTS / "compare", folder)
+    said = ran(services, folder, "pipeline.py")
+    assert said.splitlines()[-1] == "runs 4"

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from penstock.sdk.run import Run
 
 
+RUNS_PAGE = 500
+"""As many as one answer may hold."""
+
+
 class Client:
     """One stack, found as the command line finds it: arguments, environment, file, running stack.
 
@@ -152,6 +156,19 @@ class Client:
                 pipeline=pipeline, experiment=experiment, state=state, limit=limit
             )
         )
+
+    def every_run(self, *, pipeline: str = "", experiment: str = "") -> Iterator[RunSummary]:
+        """Iterate over all runs, newest first, page by page."""
+        before = ""
+        while True:
+            asked = self.asynchronous.runs(
+                pipeline=pipeline, experiment=experiment, limit=RUNS_PAGE, before=before
+            )
+            page = self.background.call(asked)
+            yield from page
+            if len(page) < RUNS_PAGE:
+                return
+            before = page[-1].run
 
     def why(self, run: str, step: str) -> WhyAnswer:
         """Return why a step was reused or not: its fingerprint's parts, old and new."""

@@ -58,5 +58,5 @@ class Experiment:
     def get_runs(self) -> "Iterator[Run]":
         """Iterate over this experiment's runs, newest first."""
         client = client_of(self._workspace)
-        for summary in client.runs(experiment=self.name, limit=1000):
+        for summary in client.every_run(experiment=self.name):
             yield client.run(summary.run)

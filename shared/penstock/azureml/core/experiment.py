@@ -74,7 +74,7 @@ class Experiment:
     ) -> Iterator[Run]:
         """Iterate over its runs, newest first; `tags`: a key, or keys with their values."""
         wanted = {tags: None} if isinstance(tags, str) else dict(tags or {})
-        for summary in client_of(self.workspace).runs(experiment=self.name, limit=1000):
+        for summary in client_of(self.workspace).every_run(experiment=self.name):
             if all(k in summary.tags and v in (None, summary.tags[k]) for k, v in wanted.items()):
                 run = PipelineRun(self, summary.run)
                 yield run
@@ -97,7 +97,7 @@ class Experiment:
     def list(workspace: Any, **filters: Any) -> "Sequence[Experiment]":
         """Return the experiments that have runs."""
         names = dict.fromkeys(
-            run.experiment for run in client_of(workspace).runs(limit=1000) if run.experiment
+            run.experiment for run in client_of(workspace).every_run() if run.experiment
         )
         return [Experiment(workspace, name) for name in names]
 

@@ -258,7 +258,7 @@ class PipelineRun(Run):
         name, _, version = pipeline_id.partition("@")
         return [
             PipelineRun(Experiment(workspace, run.experiment or run.pipeline), run.run)
-            for run in client_of(workspace).runs(pipeline=name, limit=1000)
+            for run in client_of(workspace).every_run(pipeline=name)
             if not version or run.version == version
         ]
 

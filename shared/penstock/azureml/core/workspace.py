@@ -1,7 +1,7 @@
 """A workspace: the stack that runs here, found as the command line finds it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,9 +171,6 @@ class Workspace:
         from penstock.azureml.core.run import Run
 
         return Run.get(self, run_id)
-
-    def _runs(self) -> Iterator[Any]:
-        yield from self.client.runs(limit=1000)
 
 
 def _config(named: Path | None) -> dict[str, str]:

@@ -274,7 +274,7 @@ class Schedule:
         """Return the runs that it has started, newest first."""
         return [
             PipelineRun(Experiment(self.workspace, run.experiment or run.pipeline), run.run)
-            for run in client_of(self.workspace).runs(limit=1000)
+            for run in client_of(self.workspace).every_run()
             if run.trigger == self.name
         ]
 
