@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from penstock.errors import Invalid
@@ -16,6 +17,24 @@ DAYS = {
     "saturday": "sat",
     "sunday": "sun",
 }
+
+
+class TimeZone(Enum):
+    """Some zones by their Windows names; a text of either kind does as well."""
+
+    UTC = "UTC"
+    GMTStandardTime = "GMT Standard Time"
+    WEuropeStandardTime = "W. Europe Standard Time"
+    CentralEuropeStandardTime = "Central Europe Standard Time"
+    RomanceStandardTime = "Romance Standard Time"
+    EasternStandardTime = "Eastern Standard Time"
+    CentralStandardTime = "Central Standard Time"
+    MountainStandardTime = "Mountain Standard Time"
+    PacificStandardTime = "Pacific Standard Time"
+    IndiaStandardTime = "India Standard Time"
+    ChinaStandardTime = "China Standard Time"
+    TokyoStandardTime = "Tokyo Standard Time"
+    AUSEasternStandardTime = "AUS Eastern Standard Time"
 
 
 def recurring(

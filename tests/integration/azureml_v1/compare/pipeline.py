@@ -46,7 +46,14 @@ for kind in ("tree", "linear"):
         PythonScriptStep(
             name=f"train-{kind}",
             script_name="train.py",
-            arguments=["--train_path", train_data.as_input("train"), "--model", model, "--kind", kind],
+            arguments=[
+                "--train_path",
+                train_data.as_input("train"),
+                "--model",
+                model,
+                "--kind",
+                kind,
+            ],
             outputs=[model],
             params={"team": "wine"},
             source_directory="src",
@@ -58,7 +65,14 @@ compare = PythonScriptStep(
     name="compare",
     script_name="compare.py",
     arguments=[
-        "--test_path", test_data, "--best", best, "--threshold", threshold, "--models", *models,
+        "--test_path",
+        test_data,
+        "--best",
+        best,
+        "--threshold",
+        threshold,
+        "--models",
+        *models,
     ],
     inputs=[test_data, *models],
     outputs=[best],
@@ -102,7 +116,9 @@ found = PublishedPipeline.get(ws, published.id)
 assert set(found.get_step_names()) == {"prepare", "train-tree", "train-linear", "compare", "tell"}
 again = found.submit(ws, "wine", pipeline_parameters={"test_size": 0.4})
 assert again.wait_for_completion(show_output=False) == "Completed"
-endpoint = PipelineEndpoint.publish(ws, name="wine-endpoint", pipeline=published, description="door")
+endpoint = PipelineEndpoint.publish(
+    ws, name="wine-endpoint", pipeline=published, description="door"
+)
 assert endpoint.get_default_version() == "0"
 third = Experiment(ws, "wine").submit(endpoint, pipeline_version="0")
 assert third.wait_for_completion(show_output=False) == "Completed"
@@ -110,12 +126,19 @@ assert third.find_step_run("train-linear")[0].get_properties()["azureml.isreused
 
 # 4. by the clock
 recurrence = ScheduleRecurrence(
-    frequency="Week", interval=1, week_days=["Monday"], time_of_day="06:30",
+    frequency="Week",
+    interval=1,
+    week_days=["Monday"],
+    time_of_day="06:30",
     time_zone="W. Europe Standard Time",
 )
 schedule = Schedule.create(
-    ws, name="Weekly wine", pipeline_id=published.id, experiment_name="wine",
-    recurrence=recurrence, pipeline_parameters={"test_size": 0.2},
+    ws,
+    name="Weekly wine",
+    pipeline_id=published.id,
+    experiment_name="wine",
+    recurrence=recurrence,
+    pipeline_parameters={"test_size": 0.2},
 )
 assert schedule.id in [one.id for one in Schedule.list(ws)]
 schedule.disable()

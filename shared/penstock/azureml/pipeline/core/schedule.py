@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -15,25 +14,7 @@ from penstock.contracts.schedules import Schedule as OurSchedule
 from penstock.contracts.schedules import ScheduleView
 from penstock.sdk.client import client_of
 from penstock.sdk.names import name_from
-from penstock.sdk.recurrence import recurring, zone_of
-
-
-class TimeZone(Enum):
-    """Some zones by their Windows names; a text of either kind does as well."""
-
-    UTC = "UTC"
-    GMTStandardTime = "GMT Standard Time"
-    WEuropeStandardTime = "W. Europe Standard Time"
-    CentralEuropeStandardTime = "Central Europe Standard Time"
-    RomanceStandardTime = "Romance Standard Time"
-    EasternStandardTime = "Eastern Standard Time"
-    CentralStandardTime = "Central Standard Time"
-    MountainStandardTime = "Mountain Standard Time"
-    PacificStandardTime = "Pacific Standard Time"
-    IndiaStandardTime = "India Standard Time"
-    ChinaStandardTime = "China Standard Time"
-    TokyoStandardTime = "Tokyo Standard Time"
-    AUSEasternStandardTime = "AUS Eastern Standard Time"
+from penstock.sdk.recurrence import TimeZone, recurring, zone_of
 
 
 class ScheduleRecurrence:
@@ -285,3 +266,6 @@ class Schedule:
 
     def _take(self, view: ScheduleView) -> None:
         self._schedule, self._last_run = view.schedule, view.last_run
+
+
+__all__ = ["Schedule", "ScheduleRecurrence", "TimeZone"]

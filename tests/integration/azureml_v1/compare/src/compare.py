@@ -14,7 +14,10 @@ args = parser.parse_args()
 
 run = Run.get_context()
 features, labels = joblib.load(os.path.join(args.test_path, "rows.pkl"))
-scores = {path: joblib.load(os.path.join(path, "model.pkl")).score(features, labels) for path in args.models}
+scores = {
+    path: joblib.load(os.path.join(path, "model.pkl")).score(features, labels)
+    for path in args.models
+}
 best = max(scores, key=scores.get)
 for number, path in enumerate(args.models):
     run.log_row("scores", model=number, accuracy=scores[path])

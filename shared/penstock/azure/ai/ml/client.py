@@ -1,0 +1,380 @@
+"""`MLClient`: one stack, by SDK v2's collections of operations."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.azure.ai.ml.exceptions import JobException
+from penstock.azure.ai.ml.nodes import Node
+from penstock.azure.ai.ml.pipelines import PipelineJob, definition_of_tree
+from penstock.contracts.schedules import Schedule, ScheduleView
+from penstock.errors import Invalid, NotFound
+from penstock.sdk.client import Client
+from penstock.sdk.definition import Definition
+from penstock.sdk.names import name_from
+from penstock.sdk.recurrence import TimeZone, recurring, zone_of
+from penstock.sdk.run import Run, RunFailed
+
+STATES = {
+    "waiting": "NotStarted", "ready": "NotStarted", "queued": "Queued", "running": "Running",
+    "succeeded": "Completed", "reused": "Completed", "failed": "Failed", "cancelled": "Canceled",
+    "skipped": "Canceled",
+}  # fmt: skip
+
+
+class MLClient:
+    """One penstock workspace; subscription, resource group and credential are kept and not used."""
+
+    def __init__(
+        self,
+        credential: Any = None,
+        subscription_id: str | None = None,
+        resource_group_name: str | None = None,
+        workspace_name: str | None = None,
+        registry_name: str | None = None,
+        **unused: Any,
+    ) -> None:
+        self.client = Client()
+        self.subscription_id = subscription_id
+        self.resource_group_name = resource_group_name
+        self._workspace_name = workspace_name
+        self.jobs = Jobs(self)
+        self.schedules = Schedules(self)
+        self.compute = Compute(self)
+
+    def __repr__(self) -> str:
+        return f"MLClient({self.workspace_name!r})"
+
+    @property
+    def workspace_name(self) -> str:
+        """The name given, else the workspace's own."""
+        return self._workspace_name or self.client.workspace
+
+    @staticmethod
+    def from_config(
+        credential: Any = None, *, path: Any = None, file_name: str | None = None, **unused: Any
+    ) -> "MLClient":
+        """Return the client of this folder's stack."""
+        return MLClient(credential)
+
+    def create_or_update(self, entity: Any, **more: Any) -> Any:
+        """Submit a job."""
+        if isinstance(entity, Node | PipelineJob):
+            return self.jobs.create_or_update(entity, **more)
+        raise Invalid(
+            f"to create a {type(entity).__name__} is not supported in this release",
+            code="E_UNSUPPORTED",
+            hint="give it to the step that uses it",
+        )
+
+    begin_create_or_update = create_or_update
+
+    def __getattr__(self, name: str) -> Any:
+        if name in (
+            "components",
+            "environments",
+            "data",
+            "models",
+            "datastores",
+            "batch_endpoints",
+        ):
+            raise Invalid(
+                f"MLClient.{name} is not supported in this release",
+                code="E_UNSUPPORTED",
+                hint="give components, environments and data to the steps that use them",
+            )
+        raise AttributeError(name)
+
+
+class Job:
+    """A job as it is known on the stack."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.name = run.id
+        self.id = run.id
+        self.studio_url = f"penstock run show {run.id}"
+
+    def __repr__(self) -> str:
+        return f"Job({self.name!r})"
+
+    @property
+    def status(self) -> str:
+        """NotStarted, Queued, Running, Completed, Failed or Canceled."""
+        return STATES[self._run.get_status()]
+
+    @property
+    def display_name(self) -> str:
+        """What people call it."""
+        return self._run.view().display_name
+
+    @property
+    def experiment_name(self) -> str:
+        """Its experiment."""
+        return self._run.view().experiment
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Its tags."""
+        return self._run.get_tags()
+
+    @property
+    def services(self) -> Mapping[str, Any]:
+        """How to look at it: `services["Studio"].endpoint` is a command."""
+        from types import SimpleNamespace
+
+        return {"Studio": SimpleNamespace(endpoint=self.studio_url)}
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """Outputs of the pipeline: trees by name."""
+        return self._run.view().outputs
+
+    @property
+    def jobs(self) -> Mapping[str, Any]:
+        """Its steps by name."""
+        return {step.name: step for step in self._run.get_steps()}
+
+
+class Jobs:
+    """Operations on jobs."""
+
+    def __init__(self, owner: MLClient) -> None:
+        self._owner = owner
+
+    def create_or_update(
+        self,
+        job: Any,
+        *,
+        description: str | None = None,
+        compute: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        experiment_name: str | None = None,
+        skip_validation: bool = False,
+        **unused: Any,
+    ) -> Job:
+        """Run a job and return it.
+
+        Raises:
+            Refused: the job is not acceptable.
+        """
+        definition = definition_of(job)
+        known = dict(getattr(job, "tags", None) or {}) | dict(tags or {})
+        run = self._owner.client.submit(
+            definition,
+            experiment=experiment_name or getattr(job, "experiment_name", None) or "",
+            tags={str(key): str(value) for key, value in known.items()},
+            compute=compute or "",
+        )
+        return Job(run)
+
+    def get(self, name: str) -> Job:
+        """Return a job by name.
+
+        Raises:
+            Refused: E_NOT_FOUND.
+        """
+        return Job(self._owner.client.run(name))
+
+    def list(
+        self, *, parent_job_name: str | None = None, list_view_type: Any = None, **unused: Any
+    ) -> Iterator[Any]:
+        """Iterate over jobs, newest first; over the steps of one with `parent_job_name`."""
+        client = self._owner.client
+        if parent_job_name:
+            yield from client.run(parent_job_name).get_steps()
+            return
+        for summary in client.every_run():
+            yield Job(Run(client, summary.run))
+
+    def stream(self, name: str) -> None:
+        """Print what happens until the job has ended.
+
+        Raises:
+            JobException: it did not succeed.
+        """
+        try:
+            self._owner.client.run(name).wait_for_completion(show_output=True)
+        except RunFailed as error:
+            raise JobException(error.message, where=error.where, hint=error.hint) from error
+
+    def begin_cancel(self, name: str, **unused: Any) -> "Done":
+        """Ask for a job to stop."""
+        self._owner.client.cancel(name)
+        return Done(None)
+
+    cancel = begin_cancel
+
+    def download(
+        self,
+        name: str,
+        *,
+        download_path: str | Path = ".",
+        output_name: str | None = None,
+        all: bool = False,
+    ) -> None:
+        """Copy outputs to `named-outputs/<output>` below a folder; without a name, what steps wrote."""
+        run = self._owner.client.run(name)
+        view, folder = run.view(), Path(download_path)
+        if output_name or all:
+            wanted = [output_name] if output_name else list(view.outputs)
+            for output in wanted:
+                self._owner.client.download(
+                    run.id, folder / "named-outputs" / str(output), output=str(output)
+                )
+        if all or not output_name:
+            run.download_logs(folder / "artifacts" / "user_logs")
+
+    def validate(self, job: Any, *, raise_on_failure: bool = False, **unused: Any) -> "Validation":
+        """Return what is wrong with a job; nothing is sent.
+
+        Raises:
+            Refused: with `raise_on_failure`.
+        """
+        try:
+            definition_of(job)
+        except Invalid as error:
+            if raise_on_failure:
+                raise
+            return Validation({error.where: str(error)})
+        return Validation({})
+
+
+class Validation:
+    """What is wrong with a job."""
+
+    def __init__(self, error_messages: Mapping[str, str]) -> None:
+        self.error_messages = dict(error_messages)
+        self.passed = not error_messages
+
+    def __repr__(self) -> str:
+        return f"Validation({self.error_messages!r})"
+
+
+class Done:
+    """An operation that has ended already."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what it made."""
+        return self._value
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return at once."""
+
+    def done(self) -> bool:
+        """Return True."""
+        return True
+
+
+class Schedules:
+    """Operations on schedules."""
+
+    def __init__(self, owner: MLClient) -> None:
+        self._owner = owner
+
+    def begin_create_or_update(self, schedule: Any, **unused: Any) -> Done:
+        """Register the schedule's pipeline and make the schedule, or change it."""
+        client = self._owner.client
+        pipeline = client.register(definition_of(schedule.create_job), name_from(schedule.name))
+        wish = Schedule(
+            name=name_from(schedule.name),
+            pipeline=f"{pipeline.name}@{pipeline.version}",
+            description=schedule.description or "",
+            tags=schedule.tags,
+            experiment=getattr(schedule.create_job, "experiment_name", None) or "",
+            **_fields(schedule.trigger),
+        )
+        return Done(client.schedule("create", schedule=wish, replace=True))
+
+    def get(self, name: str, **unused: Any) -> ScheduleView:
+        """Return a schedule.
+
+        Raises:
+            Refused: E_NOT_FOUND.
+        """
+        return self._owner.client.schedule("show", name_from(name))
+
+    def list(self, **unused: Any) -> Iterator[ScheduleView]:
+        """Iterate over schedules."""
+        yield from self._owner.client.schedules()
+
+    def begin_enable(self, name: str, **unused: Any) -> Done:
+        """Let a schedule fire (again)."""
+        return Done(self._owner.client.schedule("resume", name_from(name)))
+
+    def begin_disable(self, name: str, **unused: Any) -> Done:
+        """Let a schedule not fire."""
+        return Done(self._owner.client.schedule("pause", name_from(name)))
+
+    def begin_delete(self, name: str, **unused: Any) -> Done:
+        """Remove a schedule."""
+        return Done(self._owner.client.schedule("delete", name_from(name)))
+
+    def trigger(self, name: str, **unused: Any) -> Job:
+        """Fire a schedule at once and return the job."""
+        client = self._owner.client
+        return Job(client.run(client.schedule("run-now", name_from(name)).run))
+
+
+class Compute:
+    """Operations on compute targets: those that executors serve."""
+
+    def __init__(self, owner: MLClient) -> None:
+        self._owner = owner
+
+    def get(self, name: str) -> Any:
+        """Return a compute target.
+
+        Raises:
+            NotFound: no executor serves it.
+        """
+        from penstock.azure.ai.ml.entities import AmlCompute
+
+        if name not in self._served():
+            raise NotFound(f"no executor serves {name!r}", where=f"compute {name}")
+        return AmlCompute(name=name)
+
+    def list(self, **unused: Any) -> Iterator[Any]:
+        """Iterate over compute targets."""
+        for name in sorted(self._served()):
+            yield self.get(name)
+
+    def _served(self) -> set[str]:
+        return {name for one in self._owner.client.executors() for name in one.targets}
+
+
+def definition_of(job: Any) -> Definition:
+    """Return a job as everything else knows it.
+
+    Raises:
+        Invalid: it is none, or as `read_pipeline`.
+    """
+    if isinstance(job, Node):
+        tree = {"type": "command", **job.tree(), "name": name_from(job.name)}
+        return definition_of_tree(tree, job.name)
+    if not hasattr(job, "definition"):
+        raise Invalid(
+            f"{type(job).__name__} is no job", code="E_TYPE", hint="call the pipeline function"
+        )
+    found: Definition = job.definition()
+    return found
+
+
+def _fields(trigger: Any) -> dict[str, Any]:
+    """Return when a schedule of ours fires, for a trigger."""
+    zone = trigger.time_zone
+    found: dict[str, Any] = {
+        "time_zone": zone_of(zone.value if isinstance(zone, TimeZone) else zone)
+    }
+    for key, moment in (("start", trigger.start_time), ("end", trigger.end_time)):
+        if moment is not None:
+            text = moment if isinstance(moment, str) else moment.isoformat()
+            found[key] = text if text[-1] == "Z" or "+" in text else f"{text}Z"
+    if trigger.type == "cron":
+        return {**found, "cron": trigger.expression}
+    pattern = trigger.schedule
+    lists = {} if pattern is None else {k: v for k, v in vars(pattern).items() if v}
+    return {**found, **recurring(trigger.frequency, trigger.interval, **lists)}

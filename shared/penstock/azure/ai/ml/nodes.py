@@ -1,0 +1,362 @@
+"""Steps as SDK v2 builds them: what is called becomes an entry of `jobs`, as YAML would have it."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from penstock.azure.ai.ml.values import (
+    Input,
+    Output,
+    Reference,
+    literal,
+    placed,
+    plain_mapping,
+    tree_of,
+)
+from penstock.errors import Invalid
+from penstock.ids import did_you_mean
+
+Tree = dict[str, Any]
+building: ContextVar["list[Node] | None"] = ContextVar("building", default=None)
+"""The steps of the pipeline function that is being called."""
+
+
+class Port(Reference):
+    """An output of a step: an input of others, and a place for settings of its own."""
+
+    def __init__(self, node: "Node", name: str, declared: Mapping[str, Any]) -> None:
+        self.__dict__.update(_node=node, port_name=name, _declared=dict(declared), _set={})
+
+    def __str__(self) -> str:
+        return f"${{{{parent.jobs.{self._node.name}.outputs.{self.port_name}}}}}"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._set.get(name, self._declared.get(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._set[name] = literal(value)
+
+    def replace(self, output: Output) -> None:
+        """Take settings from an `Output`."""
+        self._set.update(output.tree())
+
+    def tree(self) -> Tree | None:
+        """Return what is said about it, as YAML has it; None: nothing."""
+        if not self._set:
+            return None
+        kind = self._set.get("type", self._declared.get("type", "uri_folder"))
+        return {"type": kind, **self._set}
+
+
+class Ports:
+    """The inputs of a step by name; assigning sets one."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__["_values"] = values
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name not in self._values:
+            raise AttributeError(name)
+        return self._values[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._values[name] = value
+
+    __getitem__ = __getattr__
+    __setitem__ = __setattr__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def keys(self) -> Any:
+        """Return the names."""
+        return self._values.keys()
+
+    def items(self) -> Any:
+        """Return names and values."""
+        return self._values.items()
+
+
+class OutputPorts(Ports):
+    """The outputs of a step by name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        port = getattr(self, name)
+        if isinstance(value, Output):
+            port.replace(value)
+        else:
+            raise Invalid(f"{value!r} is no Output", code="E_TYPE", where=f"outputs.{name}")
+
+    __setitem__ = __setattr__
+
+
+class Node:
+    """One step, or one nested pipeline, of a pipeline."""
+
+    settable = (
+        "compute", "environment", "environment_variables", "display_name", "description",
+        "comment", "limits", "resources", "distribution", "tags", "identity", "services",
+        "queue_settings", "properties", "is_deterministic", "command", "code",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        body: Tree,
+        *,
+        name: str,
+        inputs: Mapping[str, Any],
+        declared_inputs: Mapping[str, Any],
+        declared_outputs: Mapping[str, Any],
+        declaring: Tree | None = None,
+    ) -> None:
+        self.name = name
+        self.named = False
+        """Whether the script has said the name itself."""
+        self.inputs = Ports(dict(inputs))
+        self.outputs = OutputPorts({})
+        for output, declaration in declared_outputs.items():
+            self.outputs._values[output] = Port(self, output, declaration or {})
+        self.compute: Any = None
+        self._body = body
+        self._declared_inputs = dict(declared_inputs)
+        self._declaring = declaring
+        self._after: list[Node] = []
+        steps = building.get()
+        if steps is not None:
+            steps.append(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "name" and hasattr(self, "name"):
+            object.__setattr__(self, "named", True)
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Node.settable:
+            body = self.__dict__.get("_body", {})
+            found = body.get(name)
+            if found is None and name in (
+                "environment_variables",
+                "tags",
+                "properties",
+                "services",
+            ):
+                found = body.setdefault(name, {})
+            if found is None and name in ("limits", "resources"):
+                found = Settings()
+                object.__setattr__(self, name, found)
+            return found
+        raise AttributeError(name)
+
+    @property
+    def component(self) -> Any:
+        """The component that it is made of."""
+        return self._body.get("component")
+
+    def set_resources(self, **resources: Any) -> None:
+        """Say what it asks of its machine."""
+        held: Any = getattr(self, "resources", None)
+        known = held if isinstance(held, dict) else vars(held)
+        self.resources: Any = {**known, **plain_mapping(resources)}
+
+    def set_limits(self, **limits: Any) -> None:
+        """Say how long it may run."""
+        self.limits = plain_mapping(limits)
+
+    def set_queue_settings(self, **settings: Any) -> None:
+        """Accepted; there is one queue per target."""
+
+    def run_after(self, other: "Node") -> None:
+        """Start only after another step has ended."""
+        self._after.append(other)
+
+    def sweep(self, **settings: Any) -> Any:
+        """Refused.
+
+        Raises:
+            Invalid: E_UNSUPPORTED.
+        """
+        raise Invalid(
+            "sweep is not supported in this release",
+            code="E_UNSUPPORTED",
+            where=self.name,
+            hint="call the component once per choice, and compare in a step",
+        )
+
+    def __call__(self, *given: Any, **named: Any) -> "Node":
+        """Return a copy with other inputs: what `command(…)` returns is a component as well."""
+        node = Node(
+            copy.copy(self._body),
+            name=self.name,
+            inputs={**self.inputs._values, **bound(self.name, self._declared_inputs, given, named)},
+            declared_inputs=self._declared_inputs,
+            declared_outputs={n: port._declared for n, port in self.outputs.items()},
+            declaring=self._declaring,
+        )
+        for setting in Node.settable:
+            if setting in self.__dict__:
+                object.__setattr__(node, setting, copy.copy(self.__dict__[setting]))
+        for name, port in self.outputs.items():
+            node.outputs[name]._set.update(port._set)
+        steps = building.get()
+        if steps is not None and self in steps:
+            steps.remove(self)
+        return node
+
+    def tree(self) -> Tree:
+        """Return it as an entry of `jobs`."""
+        tree: Tree = {key: settled(value) for key, value in self._body.items() if value is not None}
+        for setting in Node.settable:
+            value = self.__dict__.get(setting)
+            if value is not None and value != {}:
+                tree[setting] = settled(value)
+        inputs = {name: tree_of(value) for name, value in self.inputs.items()}
+        tree["inputs"] = {name: value for name, value in inputs.items() if value is not None}
+        outputs = {name: port.tree() for name, port in self.outputs.items()}
+        if (
+            self._declaring is not None
+        ):  # an inline command: its outputs are declared where it stands
+            outputs = {
+                name: told or (dict(port._declared) or None)
+                for (name, told), port in zip(
+                    outputs.items(), self.outputs._values.values(), strict=True
+                )
+            }
+            tree["outputs"] = outputs
+        else:
+            tree["outputs"] = {name: told for name, told in outputs.items() if told is not None}
+        if self._after:
+            tree["depends_on"] = [other.name for other in self._after]
+        return {key: value for key, value in tree.items() if value not in ({}, None)}
+
+
+class Settings:
+    """Keys that are set as attributes: `node.limits.timeout = 60`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
+def settled(value: Any) -> Any:
+    """Return a setting as YAML has it."""
+    if isinstance(value, Settings):
+        return plain_mapping(value)
+    if isinstance(value, Reference):
+        return str(value)
+    if hasattr(value, "setting_tree"):
+        return value.setting_tree()
+    if isinstance(value, Mapping):
+        return {key: settled(item) for key, item in value.items()}
+    return literal(value)
+
+
+def bound(
+    name: str, declared: Mapping[str, Any], given: tuple[Any, ...], named: Mapping[str, Any]
+) -> Tree:
+    """Return the values of a call's inputs by name.
+
+    Raises:
+        Invalid: E_INPUT, more than there are, or one that is not declared.
+    """
+    if len(given) > len(declared):
+        raise Invalid(
+            f"{name} takes {len(declared)} inputs; {len(given)} are given",
+            code="E_INPUT",
+            where=name,
+        )
+    values = dict(zip(declared, given, strict=False))
+    for key, value in named.items():
+        if key in values:
+            raise Invalid(f"input {key!r} is given twice", code="E_INPUT", where=name)
+        if key not in declared:
+            raise Invalid(
+                f"{name} has no input {key!r}",
+                code="E_INPUT",
+                where=name,
+                hint=did_you_mean(key, declared) or f"it has: {', '.join(declared) or 'none'}",
+            )
+        values[key] = value
+    return values
+
+
+def command(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    properties: Mapping[str, str] | None = None,
+    display_name: str | None = None,
+    command: str | None = None,
+    experiment_name: str | None = None,
+    environment: Any = None,
+    environment_variables: Mapping[str, Any] | None = None,
+    distribution: Any = None,
+    compute: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, Any] | None = None,
+    instance_count: int | None = None,
+    instance_type: str | None = None,
+    locations: Any = None,
+    docker_args: Any = None,
+    shm_size: str | None = None,
+    timeout: int | None = None,
+    code: str | Path | None = None,
+    identity: Any = None,
+    is_deterministic: bool = True,
+    services: Any = None,
+    job_tier: str | None = None,
+    priority: str | None = None,
+    parent_job_name: str | None = None,
+    **unused: Any,
+) -> Node:
+    """Return a command: a step where it is called in a pipeline, and a job by itself."""
+    resources = {
+        "instance_count": instance_count, "instance_type": instance_type,
+        "docker_args": docker_args, "shm_size": shm_size,
+    }  # fmt: skip
+    body: Tree = {
+        "command": command,
+        "code": None if code is None else placed(code),
+        "environment": environment,
+        "environment_variables": dict(environment_variables or {}),
+        "distribution": None if distribution is None else plain_mapping(distribution),
+        "compute": compute,
+        "display_name": display_name,
+        "description": description,
+        "tags": dict(tags or {}),
+        "resources": {k: v for k, v in resources.items() if v is not None},
+        "limits": {} if timeout is None else {"timeout": timeout},
+        "is_deterministic": None if is_deterministic else False,
+    }
+    given = dict(inputs or {})
+    declared = {key: _declared(value) for key, value in given.items()}
+    outs = {
+        key: value.tree() if isinstance(value, Output) else {}
+        for key, value in (outputs or {}).items()
+    }
+    node = Node(
+        {key: value for key, value in body.items() if value is not None},
+        name=name or "command",
+        inputs={key: value for key, value in given.items() if not _is_declaration(value)},
+        declared_inputs=declared,
+        declared_outputs=outs,
+        declaring=declared,
+    )
+    node.experiment_name = experiment_name
+    return node
+
+
+def _declared(value: Any) -> Any:
+    return value.tree() if isinstance(value, Input) else {}
+
+
+def _is_declaration(value: Any) -> bool:
+    return isinstance(value, Input) and value.path is None and value.default is None
