@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,7 @@ CASES = (
         f"{sum(int(row['count']) for row in rows('table_in_a_folder/table/rows.csv'))}"
     }),
     Case("two_environments", {"a": "2.0.0", "b": "1.1.1"}),
+    Case("control_outputs", {"o": "43 yes"}),
 )  # fmt: skip
 
 
@@ -340,3 +342,33 @@ def test_an_unknown_key_is_a_warning_and_with_strict_an_error(
     assert strict.returncode == 2
     assert f"{file}:5:5" in strict.stderr
     assert "did you mean 'environment'?" in strict.stderr
+
+
+def test_a_schedule_file_registers_its_job_and_runs_it_with_the_time(
+    services: Fleet, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "job.yml").write_text(
+        "type: pipeline\nname: corpus_scheduled\ninputs: {at: none, who: nobody}\noutputs: {o: {type: uri_file}}\n"
+        "jobs:\n  a:\n    command: echo ${{inputs.at}} ${{inputs.who}} > ${{outputs.o}}\n"
+        "    inputs: {at: '${{parent.inputs.at}}', who: '${{parent.inputs.who}}'}\n"
+        "    outputs: {o: '${{parent.outputs.o}}'}\n"
+    )
+    (tmp_path / "schedule.yml").write_text(
+        "$schema: https://azuremlschemas.azureedge.net/latest/schedule.schema.json\n"
+        "name: corpus_schedule\ntrigger:\n  type: recurrence\n  frequency: week\n  interval: 1\n"
+        "  schedule: {hours: [4], minutes: [0], week_days: [monday]}\n  time_zone: W. Europe Standard Time\n"
+        "create_job:\n  type: pipeline\n  job: ./job.yml\n"
+        "  inputs: {at: '${{creation_context.trigger_time}}', who: somebody}\n"
+    )
+    made = penstock(services, "schedule", "create", "--file", str(tmp_path / "schedule.yml"))
+    assert made.returncode == 0, made.stderr
+    shown = penstock(services, "schedule", "show", "corpus_schedule", "-o", "json")
+    schedule = json.loads(shown.stdout)["schedule"]
+    assert (schedule["pipeline"], schedule["time_zone"]) == ("corpus_scheduled@1", "Europe/Berlin")
+    assert penstock(services, "schedule", "run-now", "corpus_schedule").returncode == 0
+    (run,) = [one.run for one in client.runs(pipeline="corpus_scheduled")]
+    assert client.wait(run, WAIT_S).state == "succeeded"
+    client.download(run, tmp_path / "o", output="o")
+    moment, who = text_in(tmp_path, "o").split()
+    assert who == "somebody"
+    assert datetime.fromisoformat(moment).year >= 2026

@@ -195,3 +195,24 @@ def test_files_are_what_they_are_whatever_their_reader_declares() -> None:
         "o": "uri_file",
         "p": "mltable",
     }
+
+
+def test_inputs_may_name_their_run_and_the_time_of_its_creation() -> None:
+    made = plan(
+        {
+            "a": step(
+                "x ${{inputs.n}} ${{inputs.t}}",
+                inputs={
+                    "n": "at_${{ parent.inputs.n }}",
+                    "t": {"type": "string", "value": "${{creation_context.trigger_time}}"},
+                },
+            )
+        },
+        {"m": "of ${{name}}"},
+        inputs={"n": "${{name}}", "m": "none"},
+    )
+    assert the_step("a", made).inputs == {
+        "n": Bound(value="at_r1"),
+        "t": Bound(value="1970-01-01T00:00:00Z"),
+    }
+    assert made.head.parameters == {"n": "r1", "m": "of r1"}

@@ -19,6 +19,7 @@ from penstock.contracts.requests import Reuse, RunRequest
 from penstock.contracts.spec import STEPS_MAX, GitInfo, PipelineSpec
 from penstock.errors import Invalid
 from penstock.units import KIB
+from penstock_planner.decide.creation import filled_in, filled_in_values
 from penstock_planner.decide.draft import Draft, declare
 from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.graph import cycle_of, cycle_text, order_of
@@ -140,9 +141,11 @@ def _planned(
     _check_size(spec, problems)
     problems.refuse()
     _check_request(spec, request, problems)
+    spec = filled_in(spec, origin.run, origin.requested_at)
+    parameters = filled_in_values(request.parameters, origin.run)
     draft = Draft(
         spec=spec,
-        given=given(spec, request.parameters, problems, complete=complete, places=origin.places),
+        given=given(spec, parameters, problems, complete=complete, places=origin.places),
         problems=problems,
         environments=environments,
         places=origin.places,

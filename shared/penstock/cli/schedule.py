@@ -90,8 +90,12 @@ def create(
     given = {key: value for key, value in options.items() if value not in (None, "")}
     if tags:
         given["tags"] = pairs_of(tags, "E_TAG")
+    definition = None
     if file:
-        schedule = read_schedule(file, name)
+        found = read_schedule(file, name)
+        schedule, definition = found.schedule, found.definition
+        for text in (*found.notes, *(definition.notes if definition else ())):
+            note(f"note: {text}")
     elif not name:
         raise click.UsageError("give a NAME, or --file with a schedule")
     else:
@@ -103,6 +107,10 @@ def create(
     schedule = msgspec.structs.replace(schedule, **given)
 
     async def body(client: AsyncClient) -> ScheduleView:
+        nonlocal schedule
+        if definition is not None:  # the job of a file in Azure ML's shape
+            view = await client.register(definition, "", "")
+            schedule = msgspec.structs.replace(schedule, pipeline=f"{view.name}@{view.version}")
         parameters = {**schedule.parameters, **await _typed(client, schedule.pipeline, params)}
         wish = msgspec.structs.replace(schedule, parameters=parameters)
         question = ScheduleCommand(schedule=wish, replace=replace, who=who())

@@ -6,7 +6,8 @@ cron: "30 2 * * *"        # or every: 5m
 time_zone: Europe/Berlin
 parameters: {learning_rate: 0.05}
 
-What a schedule may hold is decided by the trigger service; here is only its spelling.
+A file in Azure ML's shape (`trigger`, `create_job`) is read by azure_schedules.py. What a schedule may
+hold is decided by the trigger service; here is only its spelling.
 """
 
 import re
@@ -17,13 +18,13 @@ import msgspec
 from penstock.contracts.codec import validation_error
 from penstock.contracts.schedules import Schedule
 from penstock.errors import Invalid, NotFound
+from penstock.sdk.azure_schedules import Scheduled, azure_schedule, is_azure_schedule
 from penstock.sdk.yaml_section import Section
 from penstock.sdk.yaml_text import document_of
 
 _OURS = ("created_at", "revision", "resumed_at")
 """Set by the service, never by people."""
 _KNOWN = tuple(name for name in Schedule.__struct_fields__ if name not in _OURS)
-_AZURE = ("trigger", "create_job", "start_time", "end_time", "display_name")
 _INTERVAL = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|sec|m|min|h|d)?", re.ASCII)
 _SECONDS = {None: 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
@@ -53,8 +54,10 @@ def interval(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def read_schedule(file: str | Path, name: str = "") -> Schedule:
+def read_schedule(file: str | Path, name: str = "", *, strict: bool = False) -> Scheduled:
     """Return the schedule in a YAML file; `name` goes before the file's own.
+
+    `strict`: unknown keys of a file in Azure ML's shape are errors; of one in ours they always are.
 
     Raises:
         NotFound: no such file.
@@ -67,10 +70,10 @@ def read_schedule(file: str | Path, name: str = "") -> Schedule:
         raise NotFound(
             f"{path}: {error.strerror}", where="--file", hint="give a YAML file"
         ) from error
-    section = Section(document := document_of(data, str(path)), (), document.value)
-    for key in _AZURE:
-        if key in section:
-            raise section.unsupported(key, "write cron, every, start, end and pipeline as keys")
+    document = document_of(data, str(path), path.resolve().parent)
+    section = Section(document, (), document.value)
+    if is_azure_schedule(section):
+        return azure_schedule(section, path.resolve(), name, strict=strict)
     section.refuse_unknown(_KNOWN)
     values = dict(section.value)
     if name:
@@ -84,7 +87,7 @@ def read_schedule(file: str | Path, name: str = "") -> Schedule:
         if values.get(key) is None:
             values.pop(key, None)
     try:
-        return msgspec.convert(values, type=Schedule)
+        return Scheduled(msgspec.convert(values, type=Schedule))
     except msgspec.ValidationError as error:
         refused = validation_error(error, Schedule, "")
         place = document.where(*refused.where.strip(".").split("."))
