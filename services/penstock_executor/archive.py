@@ -1,6 +1,7 @@
 """What is archived of an attempt: what it wrote and logged, as one folder.
 
 stdout.txt  stderr.txt  metrics.jsonl    as they were published live
+mlflow/                                  what MLflow wrote without a server
 images/  tables/<name>.csv               what was logged as such
 outputs/  logs/                          the step's own folders of these names (Azure ML)
 """
@@ -28,6 +29,7 @@ def gathered(place: Place) -> list[str]:
     log = Path(place.log)
     for source, name in (
         (Path(place.images), "images"),
+        (Path(place.mlflow), "mlflow"),
         (Path(place.code, "outputs"), "outputs"),
         (Path(place.code, "logs"), "logs"),
     ):

@@ -27,14 +27,12 @@ from penstock.contracts.work import (
 )
 from penstock.errors import PenstockError, Transient
 from penstock_executor.decide import layout, outcome
-from penstock_executor.environments import Held
 from penstock_executor.logs import Logs, Tap
 from penstock_executor.moving import moved
 from penstock_executor.place import kill_marked
 from penstock_executor.preparing import (
     Stamps,
     command_of,
-    environment_of,
     fetched,
     input_failure,
     input_stamps,
@@ -43,6 +41,7 @@ from penstock_executor.preparing import (
 from penstock_executor.process import Command, NotStarted, Running, out_of_memory_kills
 from penstock_executor.step_socket import StepSocket
 from penstock_executor.storing import archived, disk_full, stored_outputs
+from penstock_executor.surroundings import Surroundings, surroundings
 from penstock_executor.workshop import Failed, Patience, Workshop
 
 first = itemgetter(0)
@@ -81,7 +80,7 @@ class Attempt:
         self._place = layout.Place("")
         self._logs: Logs | None = None
         self._socket: StepSocket | None = None
-        self._environment: Held | None = None
+        self._around: Surroundings | None = None
 
     @property
     def waiting(self) -> Waiting | None:
@@ -157,8 +156,8 @@ class Attempt:
                 await self._running.ended
             if self._running.ended.exception() is not None:  # its keeper was killed: no one reaped
                 await asyncio.to_thread(kill_marked, [self._place.root])
-        if self._environment is not None:
-            self._environment.close()
+        if self._around is not None:
+            self._around.close()
         if self._socket is not None:
             self._socket.close()
         if self._logs is not None:
@@ -183,7 +182,7 @@ class Attempt:
         )
         if item.kind != "command":
             return await self._moved(self._logs, on_start)
-        self._environment = await environment_of(shop, item, self._place, patience, self._logs.note)
+        self._around = await surroundings(shop, item, self._place, patience, self._logs.note)
         item = await valued(shop, item, patience)
         data = await fetched(shop, item, self._place, patience)
         if not shop.launcher.namespace:  # in one, inputs are mounted read-only
@@ -197,7 +196,7 @@ class Attempt:
             self._place,
             data.bindings,
             socket=self._socket.path,
-            environment=self._environment,
+            around=self._around,
             note=self._logs.note,
         )
         shop.crash("executor.after-prepare")
@@ -286,6 +285,8 @@ class Attempt:
         tags: dict[str, str] = {}
         tail = ""
         if self._socket is not None:
+            if self._around is not None and logs is not None:
+                await self._around.end(self._socket, failure, logs.note)
             self._socket.close()
             metrics, rest = self._socket.logged.summary()
             tags = dict(self._socket.logged.tags)

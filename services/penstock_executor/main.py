@@ -18,6 +18,7 @@ from penstock_executor.place import Attempts, plain, python_folder
 from penstock_executor.process import Launcher, shell
 from penstock_executor.settings import Settings, data_folder, datastores_of, preloaded_names
 from penstock_executor.shell import Executor
+from penstock_executor.tracking import Tracking
 from penstock_executor.workshop import Workshop
 
 SERVICE = "executor"
@@ -93,6 +94,7 @@ async def work(context: Context[Settings]) -> None:
             shell=shell(),
             python_folder=folder,
             environments=environments,
+            tracking=Tracking(settings.tracking),
             forks=forks,
             crash=context.crash,
             datastores=datastores_of(settings),

@@ -33,7 +33,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 OWN = re.compile(
-    r"PATH|PWD|OLDPWD|SHLVL|_|TMPDIR|PYTHONPATH|PIP_.*|PENSTOCK_.*|AZUREML_.*|AZURE_ML_.*"
+    r"PATH|PWD|OLDPWD|SHLVL|_|TMPDIR|PYTHONPATH|PIP_.*|PENSTOCK_.*|AZUREML_.*|AZURE_ML_.*|MLFLOW_.*"
 )
 """Variables that each step has of its own."""
 OURS = "penstock_executor"

@@ -19,10 +19,10 @@ from penstock_executor.decide.command import substituted, text_of
 from penstock_executor.decide.control import VALUE_BYTES_MAX, is_value, value_of
 from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, InStep, variables
 from penstock_executor.decide.forkable import program_of
-from penstock_executor.environments import Held
 from penstock_executor.overlay import calls_pip
 from penstock_executor.place import remove
 from penstock_executor.process import Command
+from penstock_executor.surroundings import Surroundings
 from penstock_executor.workshop import Failed, Patience, Workshop, together
 
 IN_STEP = InStep(
@@ -124,42 +124,6 @@ async def valued(shop: Workshop, item: WorkItem, patience: Patience) -> WorkItem
     )
 
 
-async def environment_of(
-    shop: Workshop,
-    item: WorkItem,
-    place: layout.Place,
-    patience: Patience,
-    note: Callable[[str], None],
-) -> Held | None:
-    """Return the environment of a step, built if it has to be; None: the executor's own interpreter.
-
-    Raises:
-        Failed: E_ENVIRONMENT, it cannot be built here.
-    """
-    spec = item.environment
-    if spec is None or shop.environments is None:
-        return None
-    where = f"{item.step}.environment"
-    environments, keep = shop.environments, Path(place.environment_log)
-
-    async def once() -> tuple[Held | None, tuple[str, ...]]:
-        with patience.telling("build", "E_ENVIRONMENT") as tell:
-
-            def told(text: str) -> None:
-                tell(text)
-                note(text)
-
-            return await environments.held(spec, where, told, keep)
-
-    try:
-        held, notes = await patience.wait(once, "environment")
-    except PenstockError as error:
-        raise Failed(outcome.error_failure(error, where, "E_ENVIRONMENT")) from error
-    for text in notes:
-        note(text)
-    return held
-
-
 def command_of(
     shop: Workshop,
     item: WorkItem,
@@ -167,7 +131,7 @@ def command_of(
     bindings: Bindings,
     *,
     socket: Path,
-    environment: Held | None,
+    around: Surroundings,
     note: Callable[[str], None],
 ) -> Command:
     """Return what to run.
@@ -181,6 +145,7 @@ def command_of(
         name: substituted(value, bindings.inputs, bindings.outputs, f"{item.step}.{name}")
         for name, value in item.environment_variables.items()
     }
+    environment = around.environment
     python_folder = environment.python_folder if environment else shop.python_folder
     packages = ""
     if calls_pip(text):
@@ -191,7 +156,11 @@ def command_of(
         item,
         place,
         bindings,
-        declared={**(item.environment.variables if item.environment else {}), **declared},
+        declared={
+            **around.tracking.variables,
+            **(item.environment.variables if item.environment else {}),
+            **declared,
+        },
         environ=os.environ,
         python_folder=python_folder,
         packages=packages,

@@ -31,6 +31,8 @@ class Settings(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     datastores_file: str = ""
     """A TOML file, readable by this executor alone, with a table per datastore of what fsspec needs to
     reach it: key, secret, endpoint_url …"""
+    tracking: str = ""
+    """URL of an MLflow tracking server that steps log to; empty: into their own folders."""
     drain_s: float = 30
     """Seconds that running attempts get to finish after SIGTERM; then another executor takes them."""
     namespace: Literal["auto", "off"] = "auto"

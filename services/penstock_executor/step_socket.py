@@ -90,13 +90,13 @@ class StepSocket:
                 connection.close()
                 continue
             connection.setblocking(False)
-            peer = _Peer(connection, self._take, self._gone)
+            peer = _Peer(connection, self.take, self._gone)
             self._peers[connection.fileno()] = peer
 
     def _gone(self, fd: int) -> None:
         self._peers.pop(fd, None)
 
-    def _take(self, line: bytes) -> bytes:
+    def take(self, line: bytes) -> bytes:
         """Take in one line; return the answer, if any, without its newline."""
         try:
             point = msgspec.json.decode(line, type=Point)

@@ -22,6 +22,7 @@ from penstock_executor.forking import ForkServers
 from penstock_executor.place import Attempts
 from penstock_executor.process import Command, Launcher, Running
 from penstock_executor.sources import Sources
+from penstock_executor.tracking import Tracking
 
 PATIENCE_S = 600.0
 """How long the store may be away before an attempt fails with E_STORE."""
@@ -48,6 +49,7 @@ class Workshop:
     crash: Crash = never
     environments: Environments | None = None
     """None: no step may have one."""
+    tracking: Tracking = field(default_factory=Tracking)
     forks: ForkServers | None = None
     """None: every step is a plain process."""
     sources: Sources = field(default_factory=Sources)

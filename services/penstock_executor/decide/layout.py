@@ -6,6 +6,7 @@
     <root>/tmp/         TMPDIR
     <root>/site/        what the step installs with pip, for itself alone
     <root>/venv/        the same where its command line calls pip itself
+    <root>/mlflow/      what it logs with MLflow, without a server
     <root>/images/      what it logs as images
     <root>/log/         what is archived: stdout.txt, stderr.txt, metrics.jsonl, …
 
@@ -60,6 +61,11 @@ class Place:
     def overlay(self) -> str:
         """A virtual environment of its own, for a step whose command calls pip."""
         return f"{self.root}/venv"
+
+    @property
+    def mlflow(self) -> str:
+        """Where MLflow logs to without a server."""
+        return f"{self.root}/mlflow"
 
     @property
     def images(self) -> str:

@@ -168,6 +168,7 @@ def _wanted(folder: Path, flags: Mapping[str, str], slots: int | None) -> "Wante
         bus="" if sources["bus"] == "default" else settings.bus,
         store=store,
         slots=slots or 0,
+        mlflow=settings.mlflow,
         targets=flags.get(TARGETS) or os.environ.get(_variable(TARGETS), ""),
         settings_file=file,
         environ=dict(os.environ),
@@ -204,6 +205,7 @@ def _already_running(
         "store": running.store,
         "workspace": running.workspace,
         TARGETS: running.targets or "default",
+        "mlflow": str(any(one.name == "mlflow" for one in running.services)).lower(),
     }
     others = [f"--{name}" for name, value in flags.items() if found[name] != value]
     if slots is not None and slots != running.slots:
@@ -229,6 +231,10 @@ def _show(running: Stack, headline: str, stop: str = "penstock down") -> None:
         "directory": running.dir,
         "stop": stop,
     }
+    if any(service.name == "mlflow" for service in running.services):
+        from penstock.runtime.mlflow_server import known_url
+
+        rows["mlflow"] = known_url(Path(running.dir) / "mlflow")
     for name, value in rows.items():
         click.echo(f"  {name:<10}{value}")
     sys.stdout.flush()

@@ -24,6 +24,7 @@ DIRECTORY_HELP = (
 @click.option(
     "--targets", metavar="T,…", help="Compute targets that its executor serves (default)."
 )
+@click.option("--mlflow", is_flag=True, help="Start an MLflow tracking server; steps log to it.")
 @click.option("--report-fd", type=int, hidden=True)
 def command(
     *,
@@ -34,6 +35,7 @@ def command(
     workspace: str | None,
     slots: int | None,
     targets: str | None,
+    mlflow: bool,
     report_fd: int | None,
 ) -> int:
     """Start the bus, the store and every service on this machine.
@@ -44,4 +46,6 @@ def command(
 
     given = {"bus": bus, "store": store, "workspace": workspace, "targets": targets}
     flags = {name: value for name, value in given.items() if value is not None}
+    if mlflow:
+        flags["mlflow"] = "true"
     return started(directory_of(directory), flags, slots, detach=detach, report_fd=report_fd)

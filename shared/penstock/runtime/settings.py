@@ -55,6 +55,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_level: str = "info"
     environment_tables: str = ""
     """File that is laid over penstock/environments/tables.yaml: what curated names and images mean here."""
+    mlflow: bool = False
+    """`penstock up` starts an MLflow tracking server, which steps log to."""
     crash_at: str = ""
     """Where to die, for the chaos harness alone: see penstock/runtime/crash.py."""
 

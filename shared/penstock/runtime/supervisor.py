@@ -18,14 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.errors import Conflict, Invalid, Transient
-from penstock.runtime import nats_server, stack
+from penstock.runtime import mlflow_server, nats_server, stack
 from penstock.runtime.children import Child, Command, Log, end_leftovers
 from penstock.runtime.launch import services as installed_services
 from penstock.runtime.stack import Stack, StackState, birth_of
 from penstock.units import MIB
 
 BUS = "nats"
-STOP_ORDER = ("trigger", "gateway", "planner", "scheduler", "executor", "artifact", BUS)
+STOP_ORDER = (
+    *("trigger", "gateway", "planner", "scheduler", "executor"),
+    *(mlflow_server.NAME, "artifact", BUS),
+)
 STARTS_MAX = 4
 """Ends in a row before being ready, after which a starting stack gives up."""
 READY_MAX_S = 60.0
@@ -47,6 +50,8 @@ class Wanted:
     """URL of the object store; only the artifact service learns it."""
     slots: int = 0
     targets: str = ""
+    mlflow: bool = False
+    """Whether to run an MLflow tracking server."""
     settings_file: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -264,6 +269,18 @@ class Supervisor:
                     ready_line=nats_server.READY,
                 )
             )
+        if wanted.mlflow:
+            port = mlflow_server.prepared(folder / "mlflow")
+            commands.append(
+                Command(
+                    name=mlflow_server.NAME,
+                    words=mlflow_server.words(folder / "mlflow", port),
+                    environment=mlflow_server.environment(common),
+                    folder=folder / "mlflow",
+                    ready_line=mlflow_server.READY,
+                )
+            )
+            common["PENSTOCK_EXECUTOR_TRACKING"] = mlflow_server.url(port)
         # Secrets travel in the environment: a command line can be read by everybody on the machine.
         common |= {
             "PENSTOCK_BUS": self.bus,

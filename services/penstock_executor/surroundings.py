@@ -1,0 +1,94 @@
+"""What is around a step besides its data: its environment, and where its MLflow logs to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.contracts.work import Failure, WorkItem
+from penstock.errors import PenstockError
+from penstock_executor.decide import layout, outcome
+from penstock_executor.decide.tracked import points
+from penstock_executor.environments import Held
+from penstock_executor.step_socket import StepSocket
+from penstock_executor.tracking import AttemptTracking
+from penstock_executor.workshop import Failed, Patience, Workshop
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is around one attempt."""
+
+    environment: Held | None
+    """None: the executor's own interpreter."""
+    tracking: AttemptTracking
+
+    async def end(
+        self, socket: StepSocket, failure: Failure | None, note: Callable[[str], None]
+    ) -> None:
+        """Take in what the step has logged with MLflow, as if it had been sent to its socket."""
+        stopped = failure is not None and failure.code in ("E_CANCELLED", "E_TIMEOUT")
+        state = "FINISHED" if failure is None else "KILLED" if stopped else "FAILED"
+        for line in points(await self.tracking.ended(state, note)):
+            socket.take(line)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.environment is not None:
+            self.environment.close()
+
+
+async def surroundings(
+    shop: Workshop,
+    item: WorkItem,
+    place: layout.Place,
+    patience: Patience,
+    note: Callable[[str], None],
+) -> Surroundings:
+    """Return what is around a step, built if it has to be.
+
+    Raises:
+        Failed: E_ENVIRONMENT.
+    """
+    environment = await _environment_of(shop, item, place, patience, note)
+    try:
+        return Surroundings(environment, await shop.tracking.begun(item, place, note))
+    except BaseException:
+        if environment is not None:
+            environment.close()
+        raise
+
+
+async def _environment_of(
+    shop: Workshop,
+    item: WorkItem,
+    place: layout.Place,
+    patience: Patience,
+    note: Callable[[str], None],
+) -> Held | None:
+    """Return the environment of a step, built if it has to be; None: the executor's own interpreter.
+
+    Raises:
+        Failed: E_ENVIRONMENT, it cannot be built here.
+    """
+    spec = item.environment
+    if spec is None or shop.environments is None:
+        return None
+    where = f"{item.step}.environment"
+    environments, keep = shop.environments, Path(place.environment_log)
+
+    async def once() -> tuple[Held | None, tuple[str, ...]]:
+        with patience.telling("build", "E_ENVIRONMENT") as tell:
+
+            def told(text: str) -> None:
+                tell(text)
+                note(text)
+
+            return await environments.held(spec, where, told, keep)
+
+    try:
+        held, notes = await patience.wait(once, "environment")
+    except PenstockError as error:
+        raise Failed(outcome.error_failure(error, where, "E_ENVIRONMENT")) from error
+    for text in notes:
+        note(text)
+    return held
