@@ -52,8 +52,9 @@ def test_the_pinned_requirements_hold_everything_that_the_project_names() -> Non
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     named = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    for extra in project["project"]["optional-dependencies"].values():
-        named += extra
+    for name, extra in project["project"]["optional-dependencies"].items():
+        if name != "mlflow":  # its hundred packages are installed by the one test that needs them
+            named += extra
     wanted = {re.split(r"[\[<>=~! ]", name)[0].lower().replace("_", "-") for name in named}
     text = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
     assert wanted <= set(re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE))
