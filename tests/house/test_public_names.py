@@ -9,12 +9,16 @@ PUBLIC = {
     "Client",
     "CommandStep",
     "Experiment",
+    "File",
+    "Folder",
     "OutputFileDatasetConfig",
     "Pipeline",
     "PipelineParameter",
     "PythonScriptStep",
     "Run",
     "current_run",
+    "pipeline",
+    "step",
 }
 HEAVY = ("nats", "minio", "rich", "click", "yaml", "asyncio", "msgspec", "structlog", "pathspec")
 
@@ -34,7 +38,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_every_public_name_is_there_and_says_what_it_is() -> None:
-    for name in PUBLIC:
+    for name in PUBLIC - {"File", "Folder"}:  # two annotations
         thing = getattr(penstock, name)
         assert thing.__name__ == name
         assert thing.__doc__

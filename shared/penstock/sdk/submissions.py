@@ -25,7 +25,7 @@ class Composed(Protocol):
 
 
 Submittable = Definition | Composed | str | Path
-"""A definition, a `Pipeline`, the path of a YAML file, or a registered name ("digits", "digits@3")."""
+"""A definition, a `Pipeline`, the path of a YAML or Python file, or a registered name ("digits", "digits@3")."""
 
 
 def definition_of(
@@ -40,6 +40,12 @@ def definition_of(
     """
     if isinstance(what, Definition):
         return what
+    if isinstance(what, str | Path) and str(what).endswith(".py"):
+        from penstock.sdk.function_steps import pipeline_in
+
+        if not Path(what).is_file():
+            raise NotFound("no such file", where=str(what))
+        return pipeline_in(Path(what)).definition()
     if isinstance(what, str | Path):
         from penstock.sdk.pipeline_files import read_pipeline
 
