@@ -57,8 +57,9 @@ def begin(turn: Turn, message: AttemptStarted, *, ended: bool = False) -> None:
     if message.asking and message.delivery < delivery:  # another executor runs this by now
         turn.ask(Stop(message.run, message.step, message.attempt, "superseded", before=delivery))
         return
-    if message.delivery > delivery and state.starts >= turn.partition.starts_max and not ended:
-        give_up(turn, run, step, nobody_s(run, step, _lost(run, step)))
+    if message.delivery > delivery and state.starts >= turn.partition.starts_max:
+        if not ended:  # else its result stands behind this in the inbox, and ends the attempt
+            give_up(turn, run, step, nobody_s(run, step, _lost(run, step)))
         return
     _began(turn, run, step, message)
 
