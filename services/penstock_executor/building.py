@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
             found["UV_DEFAULT_INDEX"] = found["PIP_INDEX_URL"]
         if "PIP_EXTRA_INDEX_URL" in found:
             found.setdefault("UV_INDEX", found["PIP_EXTRA_INDEX_URL"])
+    if "UV_CACHE_DIR" not in found and not os.access(found.get("HOME") or "/-", os.W_OK):
+        found["UV_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"penstock-uv-{os.getuid()}")
     if "PIP_CERT" in found:
         found.setdefault("SSL_CERT_FILE", found["PIP_CERT"])
     return found

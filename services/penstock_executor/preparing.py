@@ -11,6 +11,7 @@ import msgspec
 
 import penstock
 from penstock.contracts.artifacts import Manifest
+from penstock.contracts.spec import EnvironmentSpec
 from penstock.contracts.work import Failure, WorkInput, WorkItem
 from penstock.errors import PenstockError
 from penstock_executor import overlay
@@ -158,7 +159,7 @@ def command_of(
         bindings,
         declared={
             **around.tracking.variables,
-            **(item.environment.variables if item.environment else {}),
+            **_variables_of(item.environment),
             **declared,
         },
         environ=os.environ,
@@ -223,3 +224,12 @@ def _text(folder: str, given: WorkInput, manifests: Mapping[str, Manifest]) -> s
         return None if given.value is None else text_of(given.value)
     files = tuple(entry.path for entry in manifests[folder].entries if entry.digest)
     return layout.input_path(folder, given.type, files)
+
+
+def _variables_of(environment: EnvironmentSpec | None) -> dict[str, str]:
+    """Return the variables of an environment; a conda file may name some too."""
+    if environment is None:
+        return {}
+    of_conda = (environment.conda or {}).get("variables")
+    found = {str(n): str(v) for n, v in of_conda.items()} if isinstance(of_conda, dict) else {}
+    return found | environment.variables

@@ -4,14 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.contracts.artifacts import PREFIX
+from penstock.contracts.spec import BuildContext, EnvironmentSpec
 from penstock.contracts.work import Failure, WorkItem
 from penstock.errors import PenstockError
 from penstock_executor.decide import layout, outcome
+from penstock_executor.decide.dockerfile import without_build
 from penstock_executor.decide.tracked import points
 from penstock_executor.environments import Held
 from penstock_executor.step_socket import StepSocket
 from penstock_executor.tracking import AttemptTracking
 from penstock_executor.workshop import Failed, Patience, Workshop
+
+CONTEXT_FILE_BYTES_MAX = 256 * 1024
+CONTEXT_FILES_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,55 @@ async def surroundings(
         raise
 
 
+async def _packages_of_build(
+    shop: Workshop,
+    spec: EnvironmentSpec,
+    build: BuildContext,
+    where: str,
+    *,
+    patience: Patience,
+    note: Callable[[str], None],
+) -> EnvironmentSpec:
+    """Return an environment with what its Dockerfile installs, since this target builds no images.
+
+    Raises:
+        Failed: E_ENVIRONMENT, the context is not there, or has no such Dockerfile.
+    """
+    if spec.conda or spec.pip or spec.python:
+        return spec
+
+    async def once() -> dict[str, str]:
+        digest = build.context.removeprefix(PREFIX)
+        manifest = await shop.trees.manifest(digest)
+        small = [
+            entry.path
+            for entry in manifest.entries
+            if entry.digest
+            and entry.size <= CONTEXT_FILE_BYTES_MAX
+            and (entry.path == build.dockerfile or entry.path.endswith((".txt", ".yml", ".yaml")))
+        ]
+        texts = [await shop.trees.read(digest, path) for path in small[:CONTEXT_FILES_MAX]]
+        return {
+            path: text.decode(errors="replace") for path, text in zip(small, texts, strict=False)
+        }
+
+    try:
+        files = await patience.wait(once, "build context")
+    except PenstockError as error:
+        raise Failed(outcome.error_failure(error, where, "E_ENVIRONMENT")) from error
+    dockerfile = files.get(build.dockerfile)
+    if dockerfile is None:
+        message = f"no {build.dockerfile} in the build context"
+        raise Failed(Failure(code="E_ENVIRONMENT", message=message, where=where))
+    named = {path.rpartition("/")[2]: text for path, text in files.items()}
+    found, left_out = without_build(spec, dockerfile, named)
+    more = f"; {left_out} other instructions are not carried out" if left_out else ""
+    note(
+        f"a process target builds no image: only what the Dockerfile installs with pip and conda{more}"
+    )
+    return found
+
+
 async def _environment_of(
     shop: Workshop,
     item: WorkItem,
@@ -74,6 +129,8 @@ async def _environment_of(
     if spec is None or shop.environments is None:
         return None
     where = f"{item.step}.environment"
+    if spec.build is not None:
+        spec = await _packages_of_build(shop, spec, spec.build, where, patience=patience, note=note)
     environments, keep = shop.environments, Path(place.environment_log)
 
     async def once() -> tuple[Held | None, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from penstock.bus.nats import connect
-from penstock.contracts.spec import EnvironmentSpec
+from penstock.contracts.spec import BuildContext, EnvironmentSpec
 from penstock.contracts.subjects import Subjects
 from penstock.testing.attempts import Attempts
 from penstock.testing.fleet import Fleet
@@ -327,3 +327,31 @@ async def test_python_steps_are_forked_from_a_warm_interpreter_of_their_environm
     result = await given.success()
     assert result.metrics == {"a": 1}
     assert (await attempts.archived(given))["stdout.txt"] == b"True ['a', 'm', 'z'] step\n"
+
+
+async def test_of_a_dockerfile_a_process_target_takes_the_packages(
+    attempts: Attempts, tmp_path: Path
+) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "requirements.txt").write_text("iniconfig==2.0.0\n")
+    (context / "Dockerfile").write_text(
+        "FROM ubuntu\nRUN apt-get install -y git\nCOPY requirements.txt .\nRUN pip install -r requirements.txt\n"
+    )
+    digest = (await attempts.trees.put_folder(context, "test")).digest
+    build = BuildContext(context=f"artifact:{digest}")
+    given = await attempts.give(ASK, environment=EnvironmentSpec(build=build))
+    await given.success(120)
+    log = (await attempts.archived(given))["stderr.txt"].decode()
+    assert "a process target builds no image" in log
+    assert "1 other instructions are not carried out" in log
+    missing = BuildContext(context=f"artifact:{digest}", dockerfile="Other")
+    given = await attempts.give(ASK, environment=EnvironmentSpec(build=missing), step="b")
+    assert "no Other in the build context" in (await given.failure(60)).failure.message
+
+
+async def test_variables_of_a_conda_file_reach_the_step(attempts: Attempts) -> None:
+    conda = {"dependencies": ["iniconfig"], "variables": {"OMP_NUM_THREADS": 3}}
+    given = await attempts.give("echo $OMP_NUM_THREADS", environment=EnvironmentSpec(conda=conda))
+    await given.success(120)
+    assert (await attempts.archived(given))["stdout.txt"] == b"3\n"
