@@ -9,6 +9,7 @@ import pytest
 
 from penstock.bus.nats import NatsBus, connect
 from penstock.contracts.subjects import Subjects
+from penstock.testing import images
 from penstock.testing.servers import NATS_BINARY, NatsServer, binary
 from penstock.testing.stores import MinioServer, WeedServer, minio_binary
 
@@ -86,6 +87,15 @@ def weed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeedServer
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """An image for steps, on an engine that is there."""
+    problem = images.missing()
+    if problem:
+        pytest.skip(problem)
+    return images.IMAGE
 
 
 @pytest.fixture

@@ -29,16 +29,15 @@ from penstock.errors import PenstockError, Transient
 from penstock_executor.decide import layout, outcome
 from penstock_executor.logs import Logs, Tap
 from penstock_executor.moving import moved
-from penstock_executor.place import kill_marked
 from penstock_executor.preparing import (
     Stamps,
     command_of,
-    fetched,
     input_failure,
     input_stamps,
     valued,
 )
-from penstock_executor.process import Command, NotStarted, Running, out_of_memory_kills
+from penstock_executor.process import Command, NotStarted
+from penstock_executor.stand import Handle, Stand, brought_in, stand_for
 from penstock_executor.step_socket import StepSocket
 from penstock_executor.storing import archived, disk_full, stored_outputs
 from penstock_executor.surroundings import Surroundings, surroundings
@@ -71,7 +70,10 @@ class Attempt:
         self._where = f"{item.step} attempt {item.attempt}"
         self._stop: outcome.Stop | None = None
         self._given_back = False
-        self._running: Running | None = None
+        self._running: Handle | None = None
+        self._stand: Stand | None = None
+        self._clean = False
+        """It succeeded, as far as user code is concerned."""
         self._working: asyncio.Task[dict[str, TreeRef]] | None = None
         self._closing: asyncio.Task[Result] | None = None
         self._stamps: Stamps = {}
@@ -151,24 +153,26 @@ class Attempt:
             self._running.kill()
             with contextlib.suppress(PenstockError):
                 await self._running.ended
-        if self._running is not None and not self._shop.launcher.namespace:
-            with contextlib.suppress(PenstockError):
-                await self._running.ended
-            if self._running.ended.exception() is not None:  # its keeper was killed: no one reaped
-                await asyncio.to_thread(kill_marked, [self._place.root])
         if self._around is not None:
             self._around.close()
         if self._socket is not None:
             self._socket.close()
         if self._logs is not None:
             self._logs.close()
-        await asyncio.to_thread(self._shop.attempts.release, self._name)
+        lost = self._running is not None and self._running.ended.exception() is not None
+        if self._stand is not None:  # lost: its keeper was killed, no one reaped
+            await self._stand.leave(self._name, self._place, clean=self._clean, lost=lost)
 
     # -- the three phases ------------------------------------------------------------------------
     async def _work(self, on_start: Callable[[], Awaitable[None]]) -> dict[str, TreeRef]:
         item, shop, patience = self.item, self._shop, self._patience
         layout.checked_item(item)
-        self._place = await patience.wait(self._made, "folder of the attempt", disk=True)
+        stand = self._stand = await stand_for(shop, item)
+
+        async def made() -> layout.Place:
+            return stand.attempts.make(self._name, item.outputs)
+
+        self._place = await patience.wait(made, "folder of the attempt", disk=True)
         self._logs = Logs(
             shop.bus,
             shop.names,
@@ -184,11 +188,16 @@ class Attempt:
             return await self._moved(self._logs, on_start)
         self._around = await surroundings(shop, item, self._place, patience, self._logs.note)
         item = await valued(shop, item, patience)
-        data = await fetched(shop, item, self._place, patience)
-        if not shop.launcher.namespace:  # in one, inputs are mounted read-only
+        data = await brought_in(
+            shop, stand, item, self._place, patience=patience, note=self._logs.note
+        )
+        if not stand.shielded:
             self._stamps = await asyncio.to_thread(input_stamps, data.manifests)
         self._socket = StepSocket(
-            Path(self._place.root), Path(self._place.images), shop.clock, self._logs.take_metric
+            stand.talk or Path(self._place.root),
+            Path(self._place.images),
+            shop.clock,
+            self._logs.take_metric,
         )
         command = command_of(
             shop,
@@ -197,12 +206,13 @@ class Attempt:
             data.bindings,
             socket=self._socket.path,
             around=self._around,
+            basis=stand.basis(self._place),
             note=self._logs.note,
         )
         shop.crash("executor.after-prepare")
         await on_start()
         self.phase = "running"
-        ended = await self._ended(command, self._logs)
+        ended = await self._ended(command, self._logs, stand)
         shop.crash("executor.after-end")
         if self._stop is not None or self._given_back:
             raise asyncio.CancelledError
@@ -213,6 +223,7 @@ class Attempt:
             failure = input_failure(self._stamps, stamps, item, self._place)
         if failure is not None:
             raise Failed(failure)
+        self._clean = True
         outputs = await stored_outputs(shop, item, self._place, patience)
         shop.crash("executor.after-store")
         return outputs
@@ -229,12 +240,9 @@ class Attempt:
         finally:
             self.seconds = self._shop.clock.monotonic() - began
 
-    async def _made(self) -> layout.Place:
-        return self._shop.attempts.make(self._name, self.item.outputs)
-
-    async def _ended(self, command: Command, logs: Logs) -> outcome.Ended:
+    async def _ended(self, command: Command, logs: Logs, stand: Stand) -> outcome.Ended:
         """Run the command and return how it ended, when nothing of it is left."""
-        kills = out_of_memory_kills()
+        stand.begin()
         began = self._shop.clock.monotonic()
         limit_s = self.item.timeout_s
         order = StopAttempt(
@@ -247,25 +255,23 @@ class Attempt:
         )
         try:
             try:
-                status = await self._status(command, logs)
+                status = await self._status(command, logs, stand)
             except NotStarted as error:
                 if self._running is None or not self._running.forked:
                     raise
                 logs.note(f"not forked, so a process of its own: {error.message}")
-                status = await self._status(dataclasses.replace(command, program=None), logs)
+                status = await self._status(dataclasses.replace(command, program=None), logs, stand)
             self.seconds = self._shop.clock.monotonic() - began
         finally:
             if timer is not None:
                 timer.cancel()
-        return outcome.Ended(
-            status=status,
-            seconds=self.seconds,
-            out_of_memory=out_of_memory_kills() > kills,
-        )
+        memory = stand.memory()
+        await stand.ended(self._place)
+        return outcome.Ended(status=status, seconds=self.seconds, memory=memory)
 
-    async def _status(self, command: Command, logs: Logs) -> int:
+    async def _status(self, command: Command, logs: Logs, stand: Stand) -> int:
         """Run the command and return its wait status."""
-        running = self._running = await self._shop.start(command, self.item.code)
+        running = self._running = await stand.start(command, self._place)
         self._shop.crash("executor.after-start")
         taps = (Tap(running.stdout, logs.take_stdout), Tap(running.stderr, logs.take_stderr))
         try:

@@ -10,13 +10,26 @@ from penstock.errors import Transient
 from penstock.runtime.service import Context, run
 from penstock.runtime.settings import FILE_NAME, load, refuse_unknown_variables
 from penstock.trees.client import TreeClient
+from penstock_executor.containers import Containers
+from penstock_executor.decide.containers import Rules
 from penstock_executor.decide.environment import usual_variables
 from penstock_executor.decide.forkable import Program
+from penstock_executor.docker import Docker
+from penstock_executor.engine import Engine
 from penstock_executor.environments import Environments
 from penstock_executor.forking import ForkServers, Limits
+from penstock_executor.images import Images
 from penstock_executor.place import Attempts, plain, python_folder
 from penstock_executor.process import Launcher, shell
-from penstock_executor.settings import Settings, data_folder, datastores_of, preloaded_names
+from penstock_executor.settings import (
+    Settings,
+    data_folder,
+    datastores_of,
+    offer_of,
+    preloaded_names,
+    slots_of,
+    step_user,
+)
 from penstock_executor.shell import Executor
 from penstock_executor.tracking import Tracking
 from penstock_executor.workshop import Workshop
@@ -58,17 +71,18 @@ async def work(context: Context[Settings]) -> None:
             problem = await launcher.probe()
             if problem:
                 log.warning("no PID namespaces here, so killing is best effort", problem=problem)
+        shielded = launcher.namespace or settings.kind == "docker"
         trees = TreeClient(
             context.bus,
             context.names,
-            cache=data / (CACHE if launcher.namespace else OPEN_CACHE),
-            shielded=launcher.namespace,
+            cache=data / (CACHE if shielded else OPEN_CACHE),
+            shielded=shielded,
             cache_bytes_max=settings.cache_bytes_max,
             patience_s=STORE_PATIENCE_S,
         )
         folder = python_folder(data)
         forks = None
-        if settings.fork_server == "auto":
+        if settings.fork_server == "auto" and settings.kind == "process":
             limits = Limits(settings.preload_bytes_max, settings.fork_server_idle_s, preloaded)
             forks = ForkServers(log, data, limits, namespace=launcher.namespace)
             forks.expect(
@@ -82,6 +96,7 @@ async def work(context: Context[Settings]) -> None:
             linked=launcher.namespace,  # there a step cannot write to them
             crash=context.crash,
         )
+        docker = await containing(context, trees, data) if settings.kind == "docker" else None
         workshop = Workshop(
             executor=context.instance,
             bus=context.bus,
@@ -94,10 +109,11 @@ async def work(context: Context[Settings]) -> None:
             shell=shell(),
             python_folder=folder,
             environments=environments,
-            tracking=Tracking(settings.tracking),
+            tracking=Tracking(settings.tracking if docker is None else ""),
             forks=forks,
             crash=context.crash,
             datastores=datastores_of(settings),
+            docker=docker,
         )
         try:
             await Executor(context, workshop).serve()
@@ -105,6 +121,42 @@ async def work(context: Context[Settings]) -> None:
             environments.close()
             if forks is not None:
                 forks.close()
+            if docker is not None:
+                await docker.containers.close()
             await trees.close()
     finally:
         launcher.close()
+
+
+async def containing(context: Context[Settings], trees: TreeClient, data: Path) -> Docker:
+    """Return what runs steps in containers, after removing what a dead executor left.
+
+    Raises:
+        Transient: E_ENGINE, the engine is away: the supervisor tries again.
+    """
+    settings, log = context.settings, context.log
+    user = step_user(settings)
+    number, _, group = user.partition(":")
+    owner = (int(number), int(group)) if os.geteuid() == 0 and number != "0" else None
+    engine, offer = Engine(settings.engine), offer_of(settings)
+    containers = Containers(
+        engine,
+        log,
+        data,
+        slots_of(settings),
+        owner=owner,
+        workspace=settings.workspace,
+    )
+    swept = await containers.sweep()
+    if swept:
+        log.info("swept after a dead executor", containers=swept)
+    rules = Rules(
+        user, offer.memory_bytes, offer.cores, settings.network, read_only=settings.read_only
+    )
+    return Docker(
+        containers,
+        Images(engine, trees, log, os.environ),
+        rules,
+        image=settings.image,
+        keep=settings.keep_containers,
+    )

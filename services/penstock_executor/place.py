@@ -38,8 +38,10 @@ FREE_BYTES_MIN = 64 * 1024 * 1024
 class Attempts:
     """The folder of all attempts of one data folder."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, inputs: Path | None = None) -> None:
         self.root = data / ATTEMPTS
+        self._inputs = inputs
+        """Where inputs lie that are to be seen apart from the rest."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         self._locks: dict[str, int] = {}
@@ -67,7 +69,7 @@ class Attempts:
             handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._locks[name] = handle
-            place = Place(str(root))
+            place = Place(str(root), str(self._inputs / name) if self._inputs else "")
             for folder in (place.inputs, place.outputs, place.temporary, place.log):
                 Path(folder).mkdir()
             for output in outputs:
@@ -79,6 +81,8 @@ class Attempts:
         handle = self._locks.pop(name, -1)
         if handle >= 0:  # else it is not ours
             remove(self.root / name)
+            if self._inputs is not None:
+                remove(self._inputs / name)
             os.close(handle)
 
     def sweep(self) -> tuple[int, int]:

@@ -18,7 +18,13 @@ from penstock_executor import overlay
 from penstock_executor.decide import layout, outcome
 from penstock_executor.decide.command import substituted, text_of
 from penstock_executor.decide.control import VALUE_BYTES_MAX, is_value, value_of
-from penstock_executor.decide.environment import VARIABLE_BYTES_MAX, Bindings, InStep, variables
+from penstock_executor.decide.environment import (
+    VARIABLE_BYTES_MAX,
+    Basis,
+    Bindings,
+    InStep,
+    variables,
+)
 from penstock_executor.decide.forkable import program_of
 from penstock_executor.overlay import calls_pip
 from penstock_executor.place import remove
@@ -133,6 +139,7 @@ def command_of(
     *,
     socket: Path,
     around: Surroundings,
+    basis: Basis,
     note: Callable[[str], None],
 ) -> Command:
     """Return what to run.
@@ -147,9 +154,9 @@ def command_of(
         for name, value in item.environment_variables.items()
     }
     environment = around.environment
-    python_folder = environment.python_folder if environment else shop.python_folder
+    python_folder = environment.python_folder if environment else basis.python_folder
     packages = ""
-    if calls_pip(text):
+    if basis.overlaid and calls_pip(text):
         over = overlay.made(Path(place.overlay), environment.prefix if environment else None)
         python_folder, packages = f"{over.folder}/bin:{python_folder}", over.packages
         declared = {"VIRTUAL_ENV": over.folder, **declared}
@@ -162,24 +169,25 @@ def command_of(
             **_variables_of(item.environment),
             **declared,
         },
-        environ=os.environ,
+        environ=basis.environ,
         python_folder=python_folder,
         packages=packages,
         socket=str(socket),
-        in_step=IN_STEP,
+        in_step=basis.in_step,
         workspace=shop.names.workspace,
+        more=basis.more,
     )
     if left_out:
         note(f"too long for the kernel, so left out: {', '.join(left_out)}")
     if "\x00" in text or any("\x00" in n + v for n, v in given.items()):
         message = "a NUL character in the command, or in a variable"
         raise Failed(Failure(code="E_COMMAND", message=message, where=where))
-    arguments = [shop.shell, "-c", text]
+    arguments = [basis.shell, "-c", text]
     program = program_of(text) if shop.forks is not None else None
     if len(text.encode()) > VARIABLE_BYTES_MAX:  # exec refuses so long an argument
         script = Path(place.root, "command.sh")
         script.write_text(text, encoding="utf-8")
-        arguments = [shop.shell, str(script)]
+        arguments = [basis.shell, str(script)]
         program = None
     return Command(
         arguments=arguments,

@@ -126,7 +126,7 @@ async def _environment_of(
         Failed: E_ENVIRONMENT, it cannot be built here.
     """
     spec = item.environment
-    if spec is None or shop.environments is None:
+    if spec is None or shop.environments is None or shop.docker is not None:
         return None
     where = f"{item.step}.environment"
     if spec.build is not None:

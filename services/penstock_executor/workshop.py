@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -23,6 +23,9 @@ from penstock_executor.place import Attempts
 from penstock_executor.process import Command, Launcher, Running
 from penstock_executor.sources import Sources
 from penstock_executor.tracking import Tracking
+
+if TYPE_CHECKING:
+    from penstock_executor.docker import Docker
 
 PATIENCE_S = 600.0
 """How long the store may be away before an attempt fails with E_STORE."""
@@ -54,6 +57,8 @@ class Workshop:
     """None: every step is a plain process."""
     sources: Sources = field(default_factory=Sources)
     datastores: Datastores = field(default_factory=Datastores)
+    docker: "Docker | None" = None
+    """The kind of all targets of this executor: `docker` with it, otherwise `process`."""
 
     async def start(self, command: Command, code: str) -> Running:
         """Start a command: forked from a warm interpreter if that is possible, otherwise plainly.

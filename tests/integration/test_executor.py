@@ -23,6 +23,7 @@ from penstock.contracts.work import AttemptFailed, AttemptStarted, WorkInput, Wo
 from penstock.ids import run_id
 from penstock.testing.attempts import Attempts, marked_processes
 from penstock.testing.fleet import Fleet
+from penstock.testing.images import IMAGE
 from penstock.testing.servers import NatsServer
 from penstock.trees.client import TreeClient
 from penstock.units import MIB, Seconds
@@ -45,18 +46,27 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("executor")
 
 
-@pytest.fixture(scope="module", params=["auto", "off"])
+def kind_of(mode: str) -> dict[str, str]:
+    """Return the settings of an executor with namespaces (auto), without (off), or with containers."""
+    return {"kind": "docker", "image": IMAGE} if mode == "docker" else {"namespace": mode}
+
+
+@pytest.fixture(
+    scope="module", params=["auto", "off", pytest.param("docker", marks=pytest.mark.docker)]
+)
 def fleet(
     request: pytest.FixtureRequest, nats: NatsServer, root: Path
 ) -> Iterator[tuple[Fleet, str]]:
-    """An executor of two slots, with namespaces and without, and an artifact service."""
+    """An executor of two slots, with namespaces, without, or with containers, and an artifact service."""
     mode: str = request.param
     directory = root / mode
     store = f"file:{directory / 'store'}"
     workspace = f"t{secrets.token_hex(5)}"
     with Fleet(directory, bus=nats.url, store=store, workspace=workspace) as fleet:
         fleet.start("artifact")
-        fleet.start("executor", slots="2", namespace=mode, drain_s="1")
+        if mode == "docker":
+            request.getfixturevalue("image")
+        fleet.start("executor", slots="2", drain_s="1", **kind_of(mode))
         yield fleet, mode
 
 
@@ -233,7 +243,7 @@ async def test_an_attempt_that_no_executor_even_began_is_lost_and_not_run(
     given = await attempts.give("true", target="heavy")
     await asyncio.wait_for(taken.wait(), 20)
     await dying.close()
-    name = fleet[0].start("executor", slots="1", namespace=fleet[1], targets="heavy")
+    name = fleet[0].start("executor", slots="1", targets="heavy", **kind_of(fleet[1]))
     failure = await given.failure()
     assert failure.failure.code == "E_LOST"
     assert failure.retriable
@@ -280,8 +290,9 @@ async def test_an_input_that_a_step_tries_to_change_stays_as_it_is(
             f"chmod u+w ${{{{inputs.data}}}}/{name}; echo poison >> ${{{{inputs.data}}}}/{name}"
         )
         result = await failed(attempts, command, inputs=inputs)
-        if fleet[1] == "auto" and "no PID namespaces here" not in fleet[0].tail(
-            "executor-1", 10**6
+        if fleet[1] == "docker" or (
+            fleet[1] == "auto"
+            and "no PID namespaces here" not in fleet[0].tail("executor-1", 10**6)
         ):
             assert "Read-only file system" in result.failure.log_tail
         else:
@@ -309,12 +320,13 @@ async def test_a_step_reads_nothing_from_stdin(attempts: Attempts) -> None:
 
 
 async def test_python_is_the_executors_own_and_no_credential_is_in_sight(
-    attempts: Attempts,
+    attempts: Attempts, fleet: tuple[Fleet, str]
 ) -> None:
     given = await attempts.give("python -c 'import sys; print(sys.executable)'; env")
     await given.success()
     text = (await attempts.archived(given))["stdout.txt"].decode()
-    assert text.splitlines()[0] == sys.executable
+    own = "/usr/bin/python" if fleet[1] == "docker" else sys.executable
+    assert text.splitlines()[0] == own
     names = {line.partition("=")[0] for line in text.splitlines()[1:]}
     assert "PENSTOCK_BUS" not in names
     assert "PENSTOCK_STORE" not in names

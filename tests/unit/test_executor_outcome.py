@@ -8,6 +8,7 @@ from penstock.contracts.work import Failure
 from penstock.errors import BlobUnavailable, NotFound, Transient
 from penstock_executor.decide.outcome import (
     Ended,
+    Memory,
     Stop,
     ended_failure,
     error_failure,
@@ -19,7 +20,7 @@ from penstock_executor.decide.outcome import (
 
 
 def failure_of(status: int, *, out_of_memory: bool = False) -> Failure | None:
-    return ended_failure(Ended(status, 1.25, out_of_memory), "train attempt 1")
+    return ended_failure(Ended(status, 1.25, Memory(kills=int(out_of_memory))), "train attempt 1")
 
 
 def test_only_zero_is_success() -> None:

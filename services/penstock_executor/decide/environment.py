@@ -5,7 +5,8 @@ Conventions of Azure ML are kept where they cost nothing (azure-compat §3.3).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 
@@ -64,6 +65,20 @@ class Bindings:
     outputs: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the command's variables are made from, and the shell that reads it."""
+
+    environ: Mapping[str, str]
+    python_folder: str
+    shell: str
+    more: Mapping[str, str] = field(default_factory=dict)
+    """What a step sees besides; everything else wins over it."""
+    in_step: InStep = InStep()
+    overlaid: bool = True
+    """Whether what the step installs with pip lies over an environment of this machine."""
+
+
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a step inherits of the executor's variables; URLs with credentials stay out."""
     return {
@@ -93,21 +108,22 @@ def variables(
     in_step: InStep,
     workspace: str,
     packages: str = "",
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, str], list[str]]:
     """Return the step's variables, and the names of those that were too long to be passed on.
 
-    `python_folder` holds the interpreter that `python` means; `declared` are the step's own
-    variables with their expressions already replaced: they win over everything. `packages` is where pip
-    installs to by itself; empty: it has to be told.
+    `python_folder` holds the interpreter that `python` means; `more` are those of an image; `declared` are
+    the step's own variables with their expressions already replaced: they win over everything. `packages` is
+    where pip installs to by itself; empty: it has to be told.
     """
     literals = {
         name: data.value
         for name, data in item.inputs.items()
         if data.value is not None and not data.artifact
     }
-    found = usual_variables(python_folder, environ)
+    found = {**more, **usual_variables(python_folder, environ)}
     found |= {
-        "PATH": f"{place.site}/bin:{found['PATH']}:{in_step.folder}/bin",
+        "PATH": f"{place.site}/bin:{found['PATH'].removeprefix(':')}:{in_step.folder}/bin",
         "PWD": place.code,
         "TMPDIR": place.temporary,
         # `pip install` in a step is private to it (azure-compat §0, item 8)

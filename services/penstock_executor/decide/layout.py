@@ -31,6 +31,8 @@ class Place:
     """The folders of one attempt, as absolute paths."""
 
     root: str
+    shielded: str = ""
+    """Where the inputs lie, if that is not below the root (berths.py)."""
 
     @property
     def code(self) -> str:
@@ -40,7 +42,7 @@ class Place:
     @property
     def inputs(self) -> str:
         """The folder of all inputs."""
-        return f"{self.root}/in"
+        return self.shielded or f"{self.root}/in"
 
     @property
     def outputs(self) -> str:
@@ -84,7 +86,7 @@ class Place:
 
     def input(self, name: str) -> str:
         """Return the folder an input is fetched into."""
-        return f"{self.root}/in/{name}"
+        return f"{self.inputs}/{name}"
 
     def output_folder(self, name: str) -> str:
         """Return the folder that exists for an output before the step runs."""

@@ -4,6 +4,7 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
+from penstock.contracts.resources import in_words
 from penstock.contracts.work import Failure
 from penstock.errors import PenstockError, Transient
 
@@ -33,9 +34,20 @@ _FINAL = frozenset(
         "E_INPUT_CHANGED",
         "E_LIMIT",
         "E_PATH",
+        "E_RESOURCES",
     }
 )
 """Failures that another attempt would meet again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the kernel did for want of memory while the command ran."""
+
+    kills: int = 0
+    """Processes killed: of the container where there is a limit, otherwise of this whole machine."""
+    limit_bytes: int = 0
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +57,12 @@ class Ended:
     status: int
     """As wait(2) gives it."""
     seconds: float
-    out_of_memory: bool = False
-    """The kernel killed some process of this machine for memory meanwhile."""
+    memory: Memory = Memory()
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Say whether the kernel killed some process of this machine for memory meanwhile."""
+        return self.memory.kills > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,8 @@ def ended_failure(ended: Ended, where: str) -> Failure | None:
     code = exit_code_of(ended.status)
     if code == 0:
         return None
+    if ended.out_of_memory and ended.memory.limit_bytes:
+        return _memory_failure(ended, code, where)
     if code is None:
         number = ended.status & 0x7F
         name = signal_name(number)
@@ -90,6 +108,24 @@ def ended_failure(ended: Ended, where: str) -> Failure | None:
     message = f"the command ended with exit code {code} after {ended.seconds:.1f} s"
     return Failure(
         code="E_EXIT", message=message, where=where, hint=_exit_hint(code, ended), exit_code=code
+    )
+
+
+def _memory_failure(ended: Ended, code: int | None, where: str) -> Failure:
+    """Return that the step had used up the memory of its container."""
+    memory = ended.memory
+    name = "" if code is not None else signal_name(ended.status & 0x7F)
+    what = f"exit code {code}" if code is not None else f"signal {name}"
+    used = f", {in_words(memory.peak_bytes)} used at most" if memory.peak_bytes else ""
+    killed = "a process" if memory.kills == 1 else f"{memory.kills} processes"
+    return Failure(
+        code="E_MEMORY",
+        message=f"out of memory after {ended.seconds:.1f} s: {in_words(memory.limit_bytes)} allowed{used}; "
+        f"the kernel killed {killed}, and the command ended with {what}",
+        where=where,
+        hint="ask for more with resources.memory, or hold less in memory at a time",
+        exit_code=code,
+        signal=name,
     )
 
 

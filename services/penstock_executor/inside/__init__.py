@@ -1,0 +1,1 @@
+"""What runs inside a step's container, before and beside the step. Standard library and `sh` only."""
