@@ -10,12 +10,15 @@ import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from penstock.contracts.artifacts import FILES_MAX, TREE_BYTES_MAX
 from penstock.contracts.data import Location
 from penstock.contracts.paths import FILES, check_distinct, check_path
 from penstock.errors import Invalid, NotFound, PenstockError, Transient
+from penstock.ids import digest_of
 from penstock.trees.hashing import Scan
 from penstock.trees.scan import scanned, scanned_file
 from penstock_executor.datastores import Datastores
@@ -34,8 +37,22 @@ GoOn = Callable[[], None]
 """Called between pieces; raises when the attempt is to end."""
 
 
-def brought(location: Location, stores: Datastores, into: Path, go_on: GoOn) -> Scan:
-    """Return what lies at a location as a scan; what has to be downloaded is put below `into`.
+class Brought(NamedTuple):
+    """What was brought in, and how it looked there: as long as it looks so, its bytes are the same.
+
+    An empty look says that this cannot be known.
+    """
+
+    scan: Scan
+    look: str = ""
+
+
+def brought(
+    location: Location, stores: Datastores, into: Path, go_on: GoOn, look: str = ""
+) -> Brought | None:
+    """Return what lies at a location; what has to be downloaded is put below `into`.
+
+    None: it still looks like `look`, and nothing was downloaded.
 
     Raises:
         NotFound: E_DATA_MISSING.
@@ -45,11 +62,12 @@ def brought(location: Location, stores: Datastores, into: Path, go_on: GoOn) -> 
     """
     into.mkdir(parents=True, exist_ok=True)
     if location.url:
-        return scanned_file(downloaded(location.url, into, go_on))
+        file = downloaded(location.url, into, go_on, look)
+        return None if file is None else Brought(scanned_file(file.path), file.etag)
     root = stores.folder(location)
     if root is not None:
-        return _from_folder(root, location, stores, into, go_on)
-    return _from_afar(location, stores, into, go_on)
+        return Brought(_from_folder(root, location, stores, into, go_on))
+    return _from_afar(location, stores, into, go_on, look)
 
 
 def _from_folder(
@@ -96,12 +114,18 @@ def _linked(found: Path, target: Path, around: Path) -> None:
         shutil.copyfile(real, target)
 
 
-def _from_afar(location: Location, stores: Datastores, into: Path, go_on: GoOn) -> Scan:
+def _from_afar(
+    location: Location, stores: Datastores, into: Path, go_on: GoOn, look: str
+) -> Brought | None:
     filesystem, root = stores.filesystem(location)
     base, pattern = split(location.path)
     path = f"{root}/{base}" if base else root
     try:
-        sizes = _listed(filesystem, path, pattern, location)
+        listed = _listed(filesystem, path, pattern, location)
+        sizes = {name: size for name, (size, _) in listed.items()}
+        looks = _look_of(listed)
+        if look and look == looks:
+            return None
         _check_room(sizes, into, location)
         _download(filesystem, path, sizes, into, go_on)
     except PenstockError:
@@ -119,23 +143,34 @@ def _from_afar(location: Location, stores: Datastores, into: Path, go_on: GoOn) 
         reason = f"{type(error).__name__}: {error}"[:500]
         raise Transient(reason, code="E_SOURCE", where=location.text()) from error
     if list(sizes) == [""]:
-        return scanned_file(into / base.rpartition("/")[2])
-    return scanned(into, ignore=False, purpose="data")
+        return Brought(scanned_file(into / base.rpartition("/")[2]), looks)
+    return Brought(scanned(into, ignore=False, purpose="data"), looks)
+
+
+Listed = dict[str, tuple[int, str]]
+"""Path → size, and the store's own name of the bytes (ETag) if it has one."""
+
+
+def _look_of(listed: Listed) -> str:
+    """Return a digest of what a store says of its files; empty if it does not name their bytes."""
+    if not all(etag for _, etag in listed.values()):
+        return ""
+    return digest_of(msgspec.json.encode(sorted(listed.items())))
 
 
 def _listed(
     filesystem: "AbstractFileSystem", path: str, pattern: str, location: Location
-) -> dict[str, int]:
-    """Return the files below a path and their sizes; of a path that is a file, itself as ""."""
+) -> Listed:
+    """Return the files below a path; of a path that is a file, itself as ""."""
     found: Mapping[str, Mapping[str, Any]] = filesystem.find(path, detail=True)
-    sizes: dict[str, int] = {}
+    sizes: Listed = {}
     for name, about in found.items():
         relative = name[len(path) :].lstrip("/") if name.startswith(path) else name
         if name.endswith("/") or relative.split("/")[0] == WRITING:
             continue  # what marks a folder, or is being written
         if pattern and not matches(relative, pattern):
             continue
-        sizes[relative] = int(about.get("size") or 0)
+        sizes[relative] = (int(about.get("size") or 0), str(about.get("ETag") or ""))
     if not sizes:
         raise _missing(location, "nothing matches the pattern" if pattern else "no files below it")
     if len(sizes) > FILES_MAX:

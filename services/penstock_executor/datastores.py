@@ -9,12 +9,14 @@ Credentials come from that file, or from what fsspec and its drivers look at by 
 """
 
 import tomllib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.data import Location
 from penstock.errors import Invalid, Transient
 from penstock.ids import checked_name
@@ -23,6 +25,7 @@ from penstock.trees.known import Known
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+SEEN_MAX = 1000
 FRESH: Mapping[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
 """What lies there may have changed since the last step: ask every time."""
 
@@ -36,6 +39,15 @@ class Datastores:
     options_file: str = ""
     known: Known = field(default_factory=Known)
     """Digests of files of local datastores: what has not changed is not read again."""
+    seen: "OrderedDict[Location, tuple[str, TreeRef]]" = field(default_factory=OrderedDict)
+    """How a location behind a URL looked, and what came of it then."""
+
+    def remember(self, location: Location, look: str, tree: TreeRef) -> None:
+        """Remember what came of a location that looks so."""
+        if look:
+            self.seen[location] = (look, tree)
+            while len(self.seen) > SEEN_MAX:
+                self.seen.popitem(last=False)
 
     def url(self, location: Location) -> str:
         """Return where a location's datastore lies: an absolute folder, or a URL.

@@ -53,7 +53,15 @@ async def _imported(
     assert location is not None  # noqa: S101 - layout.checked_item
     into = Path(place.input(BROUGHT))
     note(f"reading {location.text()}")
-    scan = await _in_thread(lambda go_on: brought(location, shop.datastores, into, go_on))
+    look, before = shop.datastores.seen.get(location, ("", None))
+    if before is not None and not await shop.trees.exist({before.digest}):
+        look, before = "", None
+    found = await _in_thread(lambda go_on: brought(location, shop.datastores, into, go_on, look))
+    if found is None:
+        assert before is not None  # noqa: S101 - only a look can be what it was
+        note(f"unchanged since it was read last: artifact:{before.digest}")
+        return before
+    scan = found.scan
     for line in scan.notes:
         note(line)
     # What lies in a folder here are somebody's files, and what a pattern chose are links to them.
@@ -62,6 +70,7 @@ async def _imported(
     tree = await patience.wait(
         lambda: shop.trees.put(scan, owner_of(item), give=give), f"storing {location.text()}"
     )
+    shop.datastores.remember(location, found.look, tree)
     note(f"{tree.files:,} files, {tree.size_bytes:,} bytes: artifact:{tree.digest}")
     return tree
 

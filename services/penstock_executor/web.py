@@ -3,8 +3,9 @@
 import os
 import unicodedata
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,8 +22,10 @@ READ_S = 60.0
 CHUNK_BYTES = MIB
 REDIRECTS_MAX = 10
 NAME_DEFAULT = "data"
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "penstock"}
 _MISSING = (404, 410)
 _DENIED = (401, 403, 407, 451)
+_LATER = (408, 425, 429)
 
 
 def name_of(url: str) -> str:
@@ -35,8 +38,19 @@ def name_of(url: str) -> str:
     return name
 
 
-def downloaded(url: str, folder: Path, go_on: Callable[[], None]) -> Path:
-    """Write the file at `url` into a folder and return its path; `go_on` may raise between pieces.
+class Downloaded(NamedTuple):
+    """A file that was downloaded, and the server's name of its bytes ("" without a strong ETag)."""
+
+    path: Path
+    etag: str = ""
+
+
+def downloaded(
+    url: str, folder: Path, go_on: Callable[[], None], etag: str = ""
+) -> Downloaded | None:
+    """Write the file at `url` into a folder; `go_on` may raise between pieces.
+
+    None: it still is what the server called `etag`, and nothing was written.
 
     Raises:
         NotFound: E_DATA_MISSING.
@@ -60,7 +74,7 @@ def downloaded(url: str, folder: Path, go_on: Callable[[], None]) -> Path:
             response = pool.request(
                 "GET",
                 url,
-                headers={"Accept-Encoding": "identity", "User-Agent": "penstock"},
+                headers=_HEADERS | ({"If-None-Match": etag} if etag else {}),
                 preload_content=False,
                 decode_content=False,
                 enforce_content_length=True,
@@ -68,7 +82,10 @@ def downloaded(url: str, folder: Path, go_on: Callable[[], None]) -> Path:
                 retries=retries,
             )
             try:
+                if etag and response.status == HTTPStatus.NOT_MODIFIED:
+                    return None
                 _check_status(response.status, url)
+                found = response.headers.get("ETag", "")
                 with target.open("xb") as file:
                     size = 0
                     for chunk in response.stream(CHUNK_BYTES):
@@ -87,11 +104,11 @@ def downloaded(url: str, folder: Path, go_on: Callable[[], None]) -> Path:
         ) from error
     except OSError as error:
         raise Transient(error.strerror or str(error), code="E_DISK", where=str(target)) from error
-    return target
+    return Downloaded(target, found if found.startswith('"') else "")
 
 
 def _check_status(status: int, url: str) -> None:
-    if status == 200:  # noqa: PLR2004 - OK; there is no name for it that says more
+    if status == HTTPStatus.OK:
         return
     if status in _MISSING:
         raise NotFound(f"the server has no such file ({status})", code="E_DATA_MISSING", where=url)
@@ -102,7 +119,7 @@ def _check_status(status: int, url: str) -> None:
             where=url,
             hint="it must be public: what needs a password is a datastore",
         )
-    if status in (408, 425, 429) or status >= 500:  # noqa: PLR2004 - the server's own troubles
+    if status in _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Transient(f"the server answers {status}", code="E_SOURCE", where=url)
     raise Invalid(f"the server answers {status}", code="E_DATA_TYPE", where=url)
 

@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ class Web:
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     troubles: list[int] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    etags: bool = False
+    sent: int = 0
 
 
 @pytest.fixture
@@ -50,7 +52,6 @@ def web() -> Iterator[Web]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = unquote(self.path.partition("?")[0])
-            found.asked.append(path)
             trouble = found.troubles.pop(0) if found.troubles else 0
             if path.startswith("/moved/"):
                 self.send_response(302)
@@ -65,7 +66,15 @@ def web() -> Iterator[Web]:
             if data is None:
                 self.send_error(404)
                 return
+            etag = f'"{zlib.crc32(data)}"'
+            if found.etags and self.headers.get("If-None-Match") == etag:
+                self.send_response(304)
+                self.end_headers()
+                return
+            found.sent += 1
             self.send_response(200)
+            if found.etags:
+                self.send_header("ETag", etag)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             with suppress(ConnectionError):
@@ -214,6 +223,33 @@ def test_a_file_on_the_web_reaches_the_step_and_equal_bytes_run_nothing_again(
     third = local.run(steps)
     assert by_name(third)["a"].state == "succeeded"
     assert local.output(third, "a", "y", tmp_path / "third")["titanic+data.csv"] == b"changed"
+
+
+def test_what_looks_as_it_did_is_not_fetched_again(stack: Stack, web: Web) -> None:
+    stack.put("x", b"1")
+    web.files["/x"] = b"1"
+    web.etags = True
+    steps = {
+        "a": copying(f"{web.url}/x", "uri_file"),
+        "b": copying(BLOB + "x", "uri_file"),
+    }
+
+    def said() -> list[int]:
+        view = stack.run(steps)
+        return [
+            sum(
+                "unchanged" in line.text for line in stack.client.lines(view.run, f"import--{n}--x")
+            )
+            for n in steps
+        ]
+
+    far = int(stack.s3 is not None)
+    assert said() == [0, 0]
+    assert said() == [1, far]
+    web.files["/x"] = b"2"
+    stack.put("x", b"2")
+    assert said() == [0, 0]
+    assert web.sent == 2
 
 
 def test_a_server_that_cuts_off_or_is_busy_is_asked_again(
