@@ -17,11 +17,11 @@ import msgspec
 from penstock.contracts.artifacts import FILES_MAX, TREE_BYTES_MAX
 from penstock.contracts.data import Location
 from penstock.contracts.paths import FILES, check_distinct, check_path
-from penstock.errors import Invalid, NotFound, PenstockError, Transient
+from penstock.errors import Invalid, NotFound, Transient
 from penstock.ids import digest_of
 from penstock.trees.hashing import Scan
 from penstock.trees.scan import scanned, scanned_file
-from penstock_executor.datastores import Datastores
+from penstock_executor.datastores import Datastores, translated
 from penstock_executor.decide.patterns import matches, split
 from penstock_executor.placing import WRITING, inside
 from penstock_executor.web import downloaded
@@ -128,20 +128,8 @@ def _from_afar(
             return None
         _check_room(sizes, into, location)
         _download(filesystem, path, sizes, into, go_on)
-    except PenstockError:
-        raise
-    except FileNotFoundError as error:
-        raise _missing(location, str(error)) from error
-    except PermissionError as error:
-        raise Invalid(
-            str(error)[:300] or "permission denied",
-            code="E_DATA_PERMISSION",
-            where=location.text(),
-            hint="the executor's datastores_file, or its environment, holds the credentials",
-        ) from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:500]
-        raise Transient(reason, code="E_SOURCE", where=location.text()) from error
+        raise translated(error, location) from error
     if list(sizes) == [""]:
         return Brought(scanned_file(into / base.rpartition("/")[2]), looks)
     return Brought(scanned(into, ignore=False, purpose="data"), looks)

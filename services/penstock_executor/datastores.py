@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.data import Location
-from penstock.errors import Invalid, Transient
+from penstock.errors import Invalid, NotFound, PenstockError, Transient
 from penstock.ids import checked_name
 from penstock.trees.known import Known
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 SEEN_MAX = 1000
+SHOWN_MAX = 300
+_NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})
+"""What drivers raise when they were given none."""
 FRESH: Mapping[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
 """What lies there may have changed since the last step: ask every time."""
 
@@ -113,6 +116,29 @@ class Datastores:
         if not isinstance(options, dict):
             raise Invalid(f"{name} is no table", code="E_CONFIG", where=self.options_file)
         return options
+
+
+def translated(error: Exception, location: Location) -> PenstockError:
+    """Return what a filesystem of fsspec raised as an error of ours."""
+    where = location.text()
+    if isinstance(error, PenstockError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return NotFound(
+            "there is nothing at this place",
+            code="E_DATA_MISSING",
+            where=where,
+            hint=str(error)[:SHOWN_MAX],
+        )
+    reason = f"{type(error).__name__}: {error}"[:SHOWN_MAX]
+    if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
+        return Invalid(
+            reason,
+            code="E_DATA_PERMISSION",
+            where=where,
+            hint="the executor's datastores_file, or its environment, holds the credentials",
+        )
+    return Transient(reason, code="E_SOURCE", where=where)
 
 
 def _extra(where: str, reason: str = "fsspec is not installed") -> Invalid:

@@ -71,7 +71,7 @@ async def _imported(
         lambda: shop.trees.put(scan, owner_of(item), give=give), f"storing {location.text()}"
     )
     shop.datastores.remember(location, found.look, tree)
-    note(f"{tree.files:,} files, {tree.size_bytes:,} bytes: artifact:{tree.digest}")
+    note(f"{_counted(tree.files)}, {tree.size_bytes:,} bytes: artifact:{tree.digest}")
     return tree
 
 
@@ -85,7 +85,7 @@ async def _copied(
     if item.destination is not None:
         only = files[0] if kind in (*FILES, *PRIMITIVES) and len(files) == 1 else ""
         await _written(shop, place, patience, Written(digest, item.destination, only))
-        note(f"{len(files):,} files written to {item.destination.text()}")
+        note(f"{_counted(len(files))} written to {item.destination.text()}")
         shop.crash("executor.after-write")
     return tree_ref(manifest)
 
@@ -135,6 +135,10 @@ async def _written(shop: Workshop, place: layout.Place, patience: Patience, what
         )
     finally:
         await _in_thread(lambda _: leave(waiting))
+
+
+def _counted(files: int) -> str:
+    return f"{files:,} file{'s' if files != 1 else ''}"
 
 
 async def _in_thread(work: Callable[[GoOn], T]) -> T:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.contracts.data import Location
-from penstock.errors import Invalid, PenstockError, Transient
+from penstock.errors import Invalid, Transient
+from penstock_executor.datastores import translated
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -137,18 +138,8 @@ def upload(
             filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
         for _ in threads.map(one, files):
             pass
-    except PenstockError:
-        raise
-    except PermissionError as error:
-        raise Invalid(
-            str(error)[:300] or "permission denied",
-            code="E_DATA_PERMISSION",
-            where=location.text(),
-            hint="the executor's datastores_file, or its environment, holds the credentials",
-        ) from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:500]
-        raise Transient(reason, code="E_SOURCE", where=location.text()) from error
+        raise translated(error, location) from error
     finally:
         threads.shutdown(wait=True, cancel_futures=True)
 

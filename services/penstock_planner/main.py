@@ -13,6 +13,7 @@ from penstock.trees.client import TreeClient
 from penstock_planner.decide.environments import Environments
 from penstock_planner.settings import Settings
 from penstock_planner.shell.callers import Callers
+from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.intake import Intake
 from penstock_planner.shell.pipelines import Pipelines
 from penstock_planner.shell.queries import Queries
@@ -29,6 +30,7 @@ NEEDED = (
     "keys",
     "reuse",
     "latest",
+    "datastores",
 )
 CONCURRENCY_MAX = 1_000
 ARTIFACT_PATIENCE_S = 2.0
@@ -57,7 +59,8 @@ async def serve(context: Context[Settings]) -> None:
     environments = Environments(tables(context.settings.environment_tables))
     pipelines = Pipelines(bus, names, trees, environments=environments, crash=context.crash)
     callers = Callers(bus, names, log)
-    runs = Runs(bus, names, pipelines, trees, crash=context.crash)
+    datastores = Datastores(bus, names)
+    runs = Runs(bus, names, pipelines, trees, datastores=datastores, crash=context.crash)
     intake = Intake(
         bus,
         names,
@@ -67,7 +70,9 @@ async def serve(context: Context[Settings]) -> None:
         concurrency=context.settings.concurrency,
         crash=context.crash,
     )
-    queries = await Queries(bus, names, pipelines, trees, context.clock).start()
+    queries = await Queries(
+        bus, names, pipelines, trees, context.clock, datastores=datastores
+    ).start()
     await callers.start()
     await intake.start()
     context.ready()

@@ -512,6 +512,22 @@ MESSAGES: dict[str, Message | Strict | object] = {
         reused_from="",
     ),
     "query.plan.answer": queries.PlanForecast(steps=(FORECAST,), pipeline="digits", notes=("n",)),
+    "query.datastore": queries.DatastoreCommand(
+        name="lake",
+        datastore=data.Datastore(
+            url="s3://bucket/lake",
+            type="azure_blob",
+            aliases=("https://account.blob.core.windows.net/container/",),
+            description="raw data",
+        ),
+        who="ada@lab",
+    ),
+    "query.datastore.answer": queries.DatastoreView(
+        name="lake",
+        datastore=data.Datastore(url="s3://bucket/lake"),
+        created_at=1.0,
+        who="ada@lab",
+    ),
     "query.pipeline": queries.PipelineCommand(name="digits", version="3", who="ada@lab"),
     "query.pipeline.answer": queries.PipelineView(
         name="digits",

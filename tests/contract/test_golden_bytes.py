@@ -44,7 +44,7 @@ PARTS_OF_OTHERS = {  # structs that occur only inside messages
     artifacts.Entry, artifacts.Grant, artifacts.GrantedPart, artifacts.Layout, artifacts.Named, artifacts.ObjectRef,
     artifacts.Place, artifacts.TreeRef, events.Part, plans.Bound, plans.Given, plans.PlanHead,
     plans.PlannedOutput, plans.PlannedStep, queries.RunSummary, queries.StepForecast,
-    queries.StepView, dead_letters.DeadLetter, queries.SchedulesAnswer, queries.PipelinesAnswer, requests.ErrorBody,
+    queries.StepView, dead_letters.DeadLetter, queries.SchedulesAnswer, queries.PipelinesAnswer, queries.DatastoresAnswer, requests.ErrorBody,
     schedules.Firing, work.Failure, work.Waiting, work.WorkInput,
     resources.Offer,
 }  # fmt: skip

@@ -19,6 +19,7 @@ import pytest
 from minio import Minio
 
 from penstock import Client
+from penstock.contracts.data import DATASTORES
 from penstock.contracts.queries import RunView, StepView
 from penstock.contracts.spec import PipelineSpec
 from penstock.sdk.definition import Definition
@@ -180,8 +181,11 @@ def afar(fleet: Fleet, minio_server: MinioServer, tmp_path: Path) -> Iterator[St
     options = tmp_path / "datastores.toml"
     options.touch(0o600)
     options.write_text(
-        f'[workspaceblobstore]\nkey = "{minio_server.key}"\nsecret = "{minio_server.secret}"\n'
-        f'endpoint_url = "http://{endpoint}"\n'
+        "".join(
+            f'[{name}]\nkey = "{minio_server.key}"\nsecret = "{minio_server.secret}"\n'
+            f'endpoint_url = "http://{endpoint}"\n'
+            for name in ("workspaceblobstore", "examples")
+        )
     )
     fleet.start(
         "executor", slots="4", datastores=f"s3://{bucket}/stores", datastores_file=str(options)
@@ -363,6 +367,17 @@ def test_nothing_outside_of_a_datastore_is_read_or_written(local: Stack, tmp_pat
     assert (secret / "key").read_text() == "not yours"
 
 
+def test_a_datastore_whose_credentials_nobody_holds_fails_at_once(
+    afar: Stack, tmp_path: Path
+) -> None:
+    penstock(afar, tmp_path, "datastore", "create", "other", "--url", f"s3://{afar.bucket}/x")
+    view = afar.run({"a": copying("azureml://datastores/other/paths/x")}, "failed")
+    failed = by_name(view)["import--a--x"]
+    assert failed.attempts == 1
+    assert failed.error is not None
+    assert failed.error.code == "E_DATA_PERMISSION"
+
+
 def test_credentials_of_a_datastore_reach_no_step_no_message_and_no_log(afar: Stack) -> None:
     afar.put("x", b"1")
     secret = afar.fleet.members["executor-1"].flags["datastores-file"]
@@ -476,6 +491,55 @@ def test_files_go_onto_a_datastore_and_off_it_by_way_of_an_executor(
     assert said.startswith(
         "penstock: E_DATA_MISSING azureml://datastores/workspaceblobstore/paths/nothing"
     )
+
+
+def test_a_registered_datastore_is_read_by_its_name_and_by_its_addresses_in_azure(
+    stack: Stack, tmp_path: Path
+) -> None:
+    (tmp_path / "blob.yml").write_text(
+        "$schema: https://azuremlschemas.azureedge.net/latest/azureBlob.schema.json\n"
+        "name: examples\ntype: azure_blob\ndescription: public data\n"
+        "account_name: azuremlexamples\ncontainer_name: datasets\n"
+        "credentials: {account_key: XXXX}\n"
+    )
+    if stack.folder is not None:
+        place = ("--folder", str(stack.folder / "examples"))
+    else:
+        place = ("--url", f"s3://{stack.bucket}/stores/examples")
+    said = penstock(stack, tmp_path, "datastore", "create", "--file", "blob.yml", *place)
+    assert said.splitlines()[1] == "  also https://azuremlexamples.blob.core.windows.net/datasets/"
+    stack.put("titanic/t.csv", b"1", "examples")
+    paths = (
+        "https://azuremlexamples.blob.core.windows.net/datasets/titanic/t.csv",
+        "wasbs://datasets@azuremlexamples.blob.core.windows.net/titanic/t.csv",
+        "azureml://datastores/examples/paths/titanic/t.csv",
+    )
+    for path in paths:
+        view = stack.run({"a": copying(path)})
+        assert by_name(view)["import--a--x"].outputs["data"].files == 1
+    listed = penstock(stack, tmp_path, "datastore", "list", "-o", "name").split()
+    assert listed == ["examples", *sorted(DATASTORES)]
+    assert "XXXX" not in penstock(stack, tmp_path, "datastore", "show", "examples", "-o", "json")
+    penstock(stack, tmp_path, "datastore", "delete", "examples")
+    refused = penstock(stack, tmp_path, "datastore", "show", "examples", code=3)
+    assert refused.startswith("penstock: E_NOT_FOUND request.name: no datastore 'examples'")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--url", "nowhere"), "E_PATH request.datastore.url: 'nowhere' is no URL"),
+        (("--url", "s3://key:secret@bucket/x"), "E_PATH request.datastore.url: a URL with a secret"),
+        (("--url", "s3://b/x", "--alias", "https://a/?sig=1"), "E_PATH request.datastore.aliases: a URL with a secret"),
+        (("--url", "s3://b/x", *(["--alias", "s3://q"] * 21)), "E_LIMIT request.datastore.aliases: 21"),
+    ],
+)  # fmt: skip
+def test_a_datastore_that_cannot_be_is_refused_in_these_words(
+    local: Stack, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    found = penstock(local, tmp_path, "datastore", "create", "lake", *words, code=2)
+    assert found.startswith(f"penstock: {said}")
+    assert "secret@" not in found
 
 
 def test_a_parameter_of_a_yaml_file_may_name_a_place(

@@ -13,7 +13,7 @@ from penstock.contracts.plans import Bound, PlannedOutput, PlannedStep
 from penstock.contracts.requests import RunRequest
 from penstock.errors import Invalid
 from penstock_planner.decide.places import Places
-from penstock_planner.decide.plan import Origin, Plan, planned
+from penstock_planner.decide.plan import Origin, Plan, as_run, planned
 from penstock_planner.decide.reading import spec_of
 
 URL = "https://example.org/data/titanic.csv"
@@ -224,6 +224,23 @@ def test_a_copy_step_writes_its_input_to_the_path_of_its_output() -> None:
     assert by_name(made)["up"].destination == Location(datastore="workspaceblobstore", path="t.csv")
     assert not by_name(made)["up"].deterministic
     assert "E_TYPE steps.up: a copy has one input" in refusal({"up": {**copy, "inputs": {"a": 3}}})
+
+
+def test_a_name_that_is_not_registered_yet_is_told_and_a_version_alone_refused() -> None:
+    made = plan({"a": step(outputs={"y": {"name": "mine"}})})
+    assert made.notes == ("steps.a.outputs.y.name: 'mine' is not registered in this release",)
+    assert [each.name for each in made.steps] == ["a"]
+    assert refusal({"a": step(outputs={"y": {"version": "3"}})}).startswith(
+        "E_TYPE steps.a.outputs.y: a version without a name"
+    )
+
+
+def test_a_plan_that_becomes_another_run_s_writes_to_the_other_run_s_place() -> None:
+    made = as_run(plan({"a": writes(BLOB + "x/${{name}}")}), "r2", 7.0)
+    assert by_name(made)["copy--a--y"].destination == Location(
+        datastore="workspaceblobstore", path="x/r2.a"
+    )
+    assert (made.head.run, made.head.requested_at) == ("r2", 7.0)
 
 
 # -- order ------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def _forecast(step: PlannedStep, reuse: Reuse, question: Asked, found: Found) ->
 
 def _obstacle(step: PlannedStep, reuse: Reuse, found: Found) -> Obstacle:
     if not step.deterministic:
-        return "nondeterministic"
+        return step.kind if step.kind != "command" else "nondeterministic"
     if reuse != "use":
         return reuse
     return "gone" if found.gone else ""

@@ -7,6 +7,7 @@ anything below a datastore's alias       the same, on that datastore
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from penstock.contracts.artifacts import PREFIX
 from penstock.contracts.data import (
@@ -19,11 +20,13 @@ from penstock.contracts.data import (
     remote_scheme,
 )
 from penstock.contracts.plans import Bound
+from penstock.contracts.spec import Input, Output, PipelineSpec, Scalar
 from penstock.errors import Invalid
 from penstock_planner.decide.problems import Problems, shown
 from penstock_planner.decide.values import artifact_of
 
 NO_DIGEST = "0" * 64
+ALIASES_MAX = 20
 
 
 class Pending(Bound, frozen=True, kw_only=True):
@@ -88,6 +91,67 @@ class Places:
 
 ANYWHERE = Places()
 """Only what every workspace has."""
+
+
+def mentions_places(spec: PipelineSpec, parameters: Mapping[str, Scalar]) -> bool:
+    """Say whether anything in a request may be a place outside of the store."""
+    texts: list[object] = list(parameters.values())
+    specs = [spec]
+    for each in specs:  # grows while it is walked
+        texts += each.inputs.values()
+        texts += each.outputs.values()
+        for step in each.steps.values():
+            texts += step.inputs.values()
+            texts += step.outputs.values()
+            if step.pipeline is not None:
+                specs.append(step.pipeline)
+    return any("://" in _path_of(text) for text in texts)
+
+
+def _path_of(value: object) -> str:
+    if isinstance(value, Input):
+        return f"{value.path} {value.value} {value.default}"
+    return value.path if isinstance(value, Output) else value if isinstance(value, str) else ""
+
+
+def checked_datastore(datastore: Datastore, others: Mapping[str, Datastore]) -> None:
+    """Refuse a datastore that cannot be, that holds a secret, or that another one stands for already.
+
+    Raises:
+        Invalid: E_PATH, E_DUPLICATE, E_LIMIT.
+    """
+    for url, where in (
+        (datastore.url, "request.datastore.url"),
+        *((alias, "request.datastore.aliases") for alias in datastore.aliases),
+    ):
+        parts = urlsplit(url)
+        if url and not parts.scheme:
+            raise Invalid(
+                f"{shown(url)} is no URL; allowed: file:///folder, s3://bucket/prefix, …",
+                code="E_PATH",
+                where=where,
+            )
+        if parts.password or "sig=" in parts.query.lower() or "signature=" in parts.query.lower():
+            raise Invalid(
+                "a URL with a secret in it",
+                code="E_PATH",
+                where=where,
+                hint="credentials go into the executor's datastores_file",
+            )
+    if len(datastore.aliases) > ALIASES_MAX:
+        raise Invalid(
+            f"{len(datastore.aliases)}; allowed: {ALIASES_MAX}",
+            code="E_LIMIT",
+            where="request.datastore.aliases",
+        )
+    for name, other in others.items():
+        taken = set(datastore.aliases) & set(other.aliases)
+        if taken:
+            raise Invalid(
+                f"{min(taken)!r} means datastore {name!r} already",
+                code="E_DUPLICATE",
+                where="request.datastore.aliases",
+            )
 
 
 def is_data(bound: Bound) -> bool:

@@ -80,16 +80,35 @@ def planned(
     return _planned(spec, request, origin, environments or Environments(), complete=True)
 
 
-def checked(spec: PipelineSpec, environments: Environments | None = None) -> tuple[str, ...]:
+def checked(
+    spec: PipelineSpec, environments: Environments | None = None, places: Places = ANYWHERE
+) -> tuple[str, ...]:
     """Return warnings about a spec that is to be registered; inputs need no values yet.
 
     Raises:
         Invalid: as `planned`.
     """
-    plan = _planned(
-        spec, RunRequest(), Origin(run=""), environments or Environments(), complete=False
-    )
+    origin = Origin(run="", places=places)
+    plan = _planned(spec, RunRequest(), origin, environments or Environments(), complete=False)
     return plan.notes
+
+
+def as_run(plan: Plan, run: str, requested_at: float) -> Plan:
+    """Return a plan as that of another run; places named after the run are the other's then."""
+    old = plan.head.run
+    head = msgspec.structs.replace(plan.head, run=run, requested_at=requested_at)
+    steps = tuple(
+        msgspec.structs.replace(
+            step,
+            destination=msgspec.structs.replace(
+                step.destination, path=step.destination.path.replace(old, run)
+            ),
+        )
+        if step.destination is not None
+        else step
+        for step in plan.steps
+    )
+    return Plan(head, steps, plan.notes)
 
 
 def parts_of(head: PlanHead, steps: Sequence[PlannedStep]) -> tuple[PlanPart, ...]:

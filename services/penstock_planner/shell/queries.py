@@ -10,6 +10,9 @@ from penstock.clock import Clock
 from penstock.contracts.cloudevents import unwrapped
 from penstock.contracts.codec import encoded, error_body
 from penstock.contracts.queries import (
+    DatastoreCommand,
+    DatastoresAnswer,
+    DatastoreView,
     LatestEntry,
     PipelineCommand,
     PipelinesAnswer,
@@ -26,6 +29,7 @@ from penstock.trees.client import TreeClient
 from penstock_planner.decide.forecast import Asked, Found, asked, completed, foresee, outlook_of
 from penstock_planner.decide.plan import NAME_DEFAULT, Origin, Plan, checked
 from penstock_planner.decide.reading import pipeline_of, read
+from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.pipelines import Pipelines, is_set
 from penstock_planner.shell.runs import plan_of
 
@@ -42,13 +46,21 @@ class Queries:
     """The micro service of the planner."""
 
     def __init__(
-        self, bus: Bus, names: Subjects, pipelines: Pipelines, trees: TreeClient, clock: Clock
+        self,
+        bus: Bus,
+        names: Subjects,
+        pipelines: Pipelines,
+        trees: TreeClient,
+        clock: Clock,
+        *,
+        datastores: Datastores,
     ) -> None:
         self.bus = bus
         self.names = names
         self.pipelines = pipelines
         self.trees = trees
         self.clock = clock
+        self.datastores = datastores
         self.reuse = Bucket(bus, names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(bus, names.bucket("latest"), LatestEntry)
 
@@ -59,6 +71,10 @@ class Queries:
             "pipeline.create": self.create,
             "pipeline.list": self.list,
             "pipeline.show": self.show,
+            "datastore.create": self.create_datastore,
+            "datastore.list": self.list_datastores,
+            "datastore.show": self.show_datastore,
+            "datastore.delete": self.delete_datastore,
         }
         endpoints = {
             self.names.query(what): self._endpoint(answer) for what, answer in answering.items()
@@ -82,7 +98,8 @@ class Queries:
         """Return what would become of each step if this request were made now."""
         request = read(data, RunRequest, "request")
         resolved = await self.pipelines.resolved(request, float("inf"))
-        origin = Origin(run="", version=resolved.version)
+        places = await self.datastores.places(resolved.spec, request)
+        origin = Origin(run="", version=resolved.version, places=places)
         plan = await plan_of(resolved, request, origin, self.pipelines.environments)
         notes = list(plan.notes)
         outlook = outlook_of(plan.steps, plan.head.reuse)
@@ -136,7 +153,9 @@ class Queries:
                 hint="write `name:` into the file, or give one with --name",
             )
         checked_name(name, "request.name")
-        checked(msgspec.structs.replace(resolved.spec, name=name), self.pipelines.environments)
+        places = await self.datastores.places(resolved.spec, RunRequest())
+        spec = msgspec.structs.replace(resolved.spec, name=name)
+        checked(spec, self.pipelines.environments, places)
         return await self.pipelines.create(name, resolved, command.who, self.clock.now())
 
     async def list(self, data: bytes) -> PipelinesAnswer:
@@ -160,6 +179,24 @@ class Queries:
         spec = await self.pipelines.spec(view.spec, view.name)
         full = msgspec.structs.replace(view, definition=spec)
         return full if len(encoded(full)) <= ANSWER_BYTES_MAX else view
+
+    # -- datastores ------------------------------------------------------------------------------
+    async def create_datastore(self, data: bytes) -> DatastoreView:
+        """Register a datastore."""
+        command = read(data, DatastoreCommand, "request")
+        return await self.datastores.create(command, self.clock.now())
+
+    async def list_datastores(self, data: bytes) -> DatastoresAnswer:
+        """Return all datastores."""
+        return await self.datastores.list()
+
+    async def show_datastore(self, data: bytes) -> DatastoreView:
+        """Return one datastore."""
+        return await self.datastores.show(read(data, DatastoreCommand, "request").name)
+
+    async def delete_datastore(self, data: bytes) -> DatastoreView:
+        """Forget one datastore and return what it was."""
+        return await self.datastores.delete(read(data, DatastoreCommand, "request").name)
 
 
 def _command(data: bytes) -> PipelineCommand:

@@ -41,9 +41,11 @@ from penstock.runtime.crash import Crash, never
 from penstock.trees.client import TreeClient
 from penstock.units import Seconds
 from penstock_planner.decide.environments import Environments
-from penstock_planner.decide.plan import Origin, Plan, parts_of, planned
+from penstock_planner.decide.places import Places
+from penstock_planner.decide.plan import Origin, Plan, as_run, parts_of, planned
 from penstock_planner.decide.reading import Wish, content_of
 from penstock_planner.decide.rerun import steps_named, steps_to_run, with_given
+from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.pipelines import Pipelines, Resolved
 from penstock_planner.state import KeyEntry
 
@@ -63,6 +65,7 @@ class Runs:
         pipelines: Pipelines,
         trees: TreeClient,
         *,
+        datastores: Datastores | None = None,
         crash: Crash = never,
     ) -> None:
         self.bus = bus
@@ -70,6 +73,7 @@ class Runs:
         self.names = names
         self.pipelines = pipelines
         self.trees = trees
+        self.datastores = datastores or Datastores(bus, names)
         self.keys = Bucket(bus, names.bucket("keys"), KeyEntry)
         self.summaries = Bucket(bus, names.bucket("runs"), RunSummary)
 
@@ -98,7 +102,8 @@ class Runs:
             return await self._as_it_is(entry.run)
         at = entry.at if entry else message.at
         resolved = await self.pipelines.resolved(request, at)
-        origin = self._origin(wish, message, entry, resolved)
+        places = await self.datastores.places(resolved.spec, request)
+        origin = self._origin(wish, message, entry, resolved, places)
         plan = await plan_of(resolved, request, origin, self.pipelines.environments)
         return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
 
@@ -108,6 +113,8 @@ class Runs:
         message: Stored,
         entry: KeyEntry | None,
         resolved: Resolved,
+        places: Places,
+        *,
         rerun_of: str = "",
     ) -> Origin:
         at = entry.at if entry else message.at
@@ -119,6 +126,7 @@ class Runs:
             rerun_of=rerun_of,
             traceparent=wish.traceparent,
             git=resolved.git,
+            places=places,
         )
 
     def run_of(self, request: object, message: Stored) -> str:
@@ -155,8 +163,7 @@ class Runs:
                 if entry.planned:
                     return await self._as_it_is(entry.run)
                 again = True
-                head = msgspec.structs.replace(plan.head, run=entry.run, requested_at=entry.at)
-                plan = Plan(head, plan.steps, plan.notes)
+                plan = as_run(plan, entry.run, entry.at)
             self.crash("planner.after-key")
         await self._append(plan, again=again)
         self.crash("planner.after-parts")
@@ -256,9 +263,11 @@ class Runs:
             raise _not_ended(request.run, QUEUED)
         spec = await self.pipelines.spec(summary.spec, summary.pipeline)
         resolved = Resolved(spec, summary.spec, summary.version, summary.git)
-        origin = self._origin(wish, message, entry, resolved, rerun_of=request.run)
+        asked = _as_request(summary, request)
+        places = await self.datastores.places(spec, asked)
+        origin = self._origin(wish, message, entry, resolved, places, rerun_of=request.run)
         known = self.pipelines.environments
-        plan = await plan_of(resolved, _as_request(summary, request), origin, known)
+        plan = await plan_of(resolved, asked, origin, known)
         if request.from_ != "start":
             if summary.state not in RUN_STATES_FINAL:
                 raise _not_ended(request.run, summary.state)

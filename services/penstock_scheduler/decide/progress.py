@@ -192,7 +192,9 @@ def _start(turn: Turn, run: Run, step: int) -> None:
             break_off(turn, run)
         return
     if run.head.reuse == "off" or not plan.deterministic:
-        obstacle: Obstacle = "off" if run.head.reuse == "off" else "nondeterministic"
+        obstacle: Obstacle = plan.kind if plan.kind != "command" else "nondeterministic"
+        if run.head.reuse == "off":
+            obstacle = "off"
         reason = reason_of((), obstacle=obstacle)
         turn.record(StepQueued(run=name, step=step, reason=reason))
         turn.touch(plan.compute)

@@ -120,6 +120,7 @@ def buckets(names: Subjects) -> dict[str, StreamSpec]:
             ("latest", 128 * MIB, 0, "<pipeline>.<step> → LatestEntry"),
             ("schedules", 16 * MIB, 0, "name → Schedule"),
             ("cursors", 16 * MIB, 0, "name → ScheduleState"),
+            ("datastores", 4 * MIB, 0, "name → DatastoreView"),
             ("artifacts", 256 * MIB, 0, "tree digest → TreeRef and owner"),
         )
     }

@@ -37,6 +37,10 @@ _QUERIES: dict[str, tuple[Struct, Struct, str]] = {
     "pipeline.create": (queries.PipelineCommand, queries.PipelineView, "Register a pipeline."),
     "pipeline.list": (queries.PipelineCommand, queries.PipelinesAnswer, "List pipelines."),
     "pipeline.show": (queries.PipelineCommand, queries.PipelineView, "Show a pipeline."),
+    "datastore.create": (queries.DatastoreCommand, queries.DatastoreView, "Register a datastore."),
+    "datastore.list": (queries.DatastoreCommand, queries.DatastoresAnswer, "List datastores."),
+    "datastore.show": (queries.DatastoreCommand, queries.DatastoreView, "Show a datastore."),
+    "datastore.delete": (queries.DatastoreCommand, queries.DatastoreView, "Forget a datastore."),
     "executors": (
         queries.ExecutorsQuestion,
         work.ExecutorPresence,

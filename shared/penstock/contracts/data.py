@@ -81,6 +81,7 @@ class Datastore(Strict):
     """What it is in Azure, for the record: azure_blob, azure_file, azure_data_lake_gen2, …"""
     aliases: tuple[str, ...] = ()
     """Beginnings of URLs that mean this datastore: `https://account.blob.core.windows.net/container/`."""
+    description: str = ""
 
 
 def location_of(text: str, *, where: str = "path") -> Location | None:

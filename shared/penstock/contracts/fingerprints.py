@@ -38,10 +38,12 @@ _FORMS = {"uri_file": "file:", **dict.fromkeys(PRIMITIVES, "value:")}
 """How a tree reaches the command, where that is not as a folder."""
 _DIGESTED = "blake3:"
 
-Obstacle = Literal["", "off", "refresh", "named", "nondeterministic", "gone", "unfinished"]
+Obstacle = Literal[
+    "", "off", "refresh", "named", "nondeterministic", "import", "copy", "gone", "unfinished"
+]
 """Why a step is not reused although nothing need have changed.
 
-off, refresh: the request said so · named: a rerun named the step · nondeterministic: the step said so · gone: the outputs no longer
+off, refresh: the request said so · named: a rerun named the step · nondeterministic: the step said so · import, copy: the place is outside of the store · gone: the outputs no longer
 exist · unfinished: the run compared with has no results to offer.
 """
 
@@ -50,6 +52,8 @@ _OBSTACLES: dict[str, str] = {
     "refresh": "this run refreshes results",
     "named": "the rerun names this step",
     "nondeterministic": "the step is not deterministic",
+    "import": "what lies there may have changed",
+    "copy": "what lies there may have been changed by others",
 }
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.base import Message, Strict
+from penstock.contracts.data import Datastore
 from penstock.contracts.events import Part
 from penstock.contracts.requests import ErrorBody
 from penstock.contracts.schedules import ScheduleView
@@ -220,6 +221,29 @@ class PipelinesAnswer(Message):
     """Registered pipelines: every name's latest version, or all versions of one name."""
 
     pipelines: tuple[PipelineView, ...] = ()
+
+
+class DatastoreCommand(Strict):
+    """create (with `datastore`; one of that name is replaced), show, delete (by `name`), list."""
+
+    name: str = ""
+    datastore: Datastore | None = None
+    who: str = ""
+
+
+class DatastoreView(Message):
+    """A registered datastore: bucket `datastores`, key = name. Those every workspace has need none."""
+
+    name: str
+    datastore: Datastore = Datastore()
+    created_at: float = 0
+    who: str = ""
+
+
+class DatastoresAnswer(Message):
+    """All datastores by name, those that every workspace has among them."""
+
+    datastores: tuple[DatastoreView, ...] = ()
 
 
 class SchedulesAnswer(Message):

@@ -15,7 +15,7 @@ The first token of every subject is the workspace. Outsiders see `request`, `que
 | dead                           | dead.> and advisories   | messages nobody could take in             |
 
 Buckets (`KV_<workspace>-<bucket>`, keys under `$KV.<workspace>-<bucket>.`, readable with `nats kv`):
-pipelines, specs, keys (idempotency), runs, reuse, latest, schedules, cursors, artifacts.
+pipelines, specs, keys (idempotency), runs, reuse, latest, schedules, cursors, artifacts, datastores.
 """
 
 from dataclasses import dataclass

@@ -20,6 +20,9 @@ from penstock.bus import Bus
 from penstock.bus.nats import connect
 from penstock.contracts.events import RUN_ENDS, STEP_ENDS
 from penstock.contracts.queries import (
+    DatastoreCommand,
+    DatastoresAnswer,
+    DatastoreView,
     PipelineCommand,
     PipelinesAnswer,
     PipelineView,
@@ -325,6 +328,17 @@ class AsyncClient:
         """Return a registered pipeline, "n" or "n@v", with its definition when it fits a message."""
         talk = await self.open()
         return await talk.ask("pipeline.show", PipelineCommand(name=name), PipelineView, "planner")
+
+    async def datastore(self, verb: str, command: DatastoreCommand) -> DatastoreView:
+        """Register ("create"), return ("show") or forget ("delete") a datastore."""
+        talk = await self.open()
+        return await talk.ask(f"datastore.{verb}", command, DatastoreView, "planner")
+
+    async def datastores(self) -> tuple[DatastoreView, ...]:
+        """Return all datastores by name."""
+        talk = await self.open()
+        asked = DatastoreCommand()
+        return (await talk.ask("datastore.list", asked, DatastoresAnswer, "planner")).datastores
 
     # -- following ----------------------------------------------------------------------------------
 
