@@ -1,6 +1,6 @@
 """Code blocks of the documents run, in the folder that `penstock demo` makes, against one stack.
 
-A block marked `python` is a program; of one marked `console` every line that begins with "$ " is a
+A block marked `python` is a program in a file; of one marked `console` every line that begins with "$ " is a
 command of the shell. A comment `<!-- not run: why -->` on the line before a block excuses it.
 """
 
@@ -83,7 +83,11 @@ def test_a_block_of_the_documents_runs(
         assert commands, "a console block without a line that begins with '$ '"
         words = ["bash", "-euo", "pipefail", "-c", "\n".join(commands)]
     else:
-        words = [sys.executable, "-c", body]
+        program = (
+            folder / "handwriting.py"
+        )  # a file, as its reader has it: steps call what is in it
+        program.write_text(body, encoding="utf-8")
+        words = [sys.executable, str(program)]
     ran = subprocess.run(
         words,
         cwd=folder,

@@ -95,3 +95,18 @@ def test_a_python_file_is_submitted_like_any_other(services: Fleet, folder: Path
         services, folder, "-m", "penstock.cli.main", "submit", "wine.py", "-p", "C=2", "--watch"
     )
     assert "succeeded" in said
+
+
+def test_one_step_is_spun_with_the_inputs_of_the_last_run(services: Fleet, folder: Path) -> None:
+    penstock = ("-m", "penstock.cli.main")
+    ran(services, folder, *penstock, "submit", "wine.py", "--watch")
+    source = folder / "wine.py"
+    changed = source.read_text().replace(
+        "    accuracy = model.score(", '    print("spun", len(table))\n    accuracy = model.score('
+    )
+    source.write_text(changed)
+    said = ran(services, folder, *penstock, "spin", "evaluate")
+    assert "spun 44" in said
+    assert "spun 44" in ran(
+        services, folder, *penstock, "spin", "evaluate", "wine.py", "-o", "table"
+    )

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("penstock.cli.demo", "Make a folder with a real pipeline, run it, show the result."),
     "submit": ("penstock.cli.submit", "Run a pipeline file or a registered pipeline."),
     "plan": ("penstock.cli.plan", "Say what would run, what would be reused, and why."),
+    "spin": ("penstock.cli.spin", "Run one step again, with the inputs of the last run."),
     "why": ("penstock.cli.why", "Say why a step was reused or not."),
     "run": ("penstock.cli.run", "List, show, watch, cancel, rerun … runs."),
     "job": ("penstock.cli.run", "The same as `run`, for those who come from Azure ML."),
