@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pipeline": ("penstock.cli.pipeline", "Register pipelines for others to run."),
     "datastore": ("penstock.cli.datastore", "Look after places of files outside of the store."),
     "schedule": ("penstock.cli.schedule", "Run pipelines by the clock."),
+    "import": ("penstock.cli.import_", "Say what of Azure ML's files runs here."),
     "events": ("penstock.cli.events", "Follow what happens, as it happens."),
     "dead-letters": ("penstock.cli.dead_letters", "Look after messages nobody could take in."),
     "config": ("penstock.cli.config", "Show every setting and where it comes from."),
