@@ -27,7 +27,7 @@ from penstock.contracts.work import AttemptStarted
 from penstock.errors import Corrupt, Transient
 from penstock_scheduler.decide import Input, LookedUp, Resumed, Turn, handle
 from penstock_scheduler.decide.progress import offer
-from penstock_scheduler.effects import Effect, LookUp, dispatches, owed
+from penstock_scheduler.effects import Effect, LookUp, dispatches, owed, sent
 from penstock_scheduler.forgotten import ended_before
 from penstock_scheduler.lookups import LookUps
 from penstock_scheduler.performer import Pending, Performer
@@ -233,7 +233,7 @@ class Term:
             # Nothing to commit, so nothing would stop an owner who was replaced without noticing
             # from acknowledging what its old state calls late news. Found by the simulation.
             await self.log.still_ours()
-        await self._perform(turn.effects, batch, _ended(turn.transitions))
+        await self._perform(sent(self.state, turn.effects), batch, _ended(turn.transitions))
 
     async def _answers(self, turn: Turn, within_s: float) -> list[LookedUp]:
         """Look for equal work now, if that is little; what is found does not wait for another commit.

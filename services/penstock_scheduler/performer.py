@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from penstock.bus import Appended, Expect, Outgoing
+from penstock.bus import TOGETHER_MIN, Appended, Expect, Outgoing
 from penstock.bus.buckets import Bucket, Value
 from penstock.bus.lanes import Lane
 from penstock.contracts.codec import encoded
@@ -74,8 +74,13 @@ class Performer:
     async def perform(self, effects: list[Effect]) -> list[Pending]:
         """Begin every effect, in order; return those whose end is worth waiting for."""
         pending: list[Pending] = []
+        works = False
+        few = sum(isinstance(effect, Dispatch) for effect in effects) < TOGETHER_MIN
         for effect in effects:
-            done = await self._begun(effect)
+            if works and not isinstance(effect, Dispatch):
+                await asyncio.sleep(0)  # the work leaves before the rest is written down
+            works = isinstance(effect, Dispatch)
+            done = await self._begun(effect, few=few)
             self.tools.crash("scheduler.after-effect")
             if done is not None:
                 pending.append(Pending(effect, done))
@@ -103,15 +108,15 @@ class Performer:
             pause_s = min(pause_s * 2, PAUSE_S_MAX)
             pending = await self.perform(again)
 
-    async def _begun(self, effect: Effect) -> Awaitable[object] | None:
+    async def _begun(self, effect: Effect, *, few: bool) -> Awaitable[object] | None:
         try:
-            return await self._begin(effect)
+            return await self._begin(effect, few=few)
         except (BusUnavailable, Invalid) as error:
             failed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
             return failed
 
-    async def _begin(self, effect: Effect) -> Awaitable[object] | None:
+    async def _begin(self, effect: Effect, *, few: bool) -> Awaitable[object] | None:
         bus, names = self.tools.bus, self.tools.names
         match effect:
             case Emit():
@@ -121,13 +126,11 @@ class Performer:
             case LookUp():
                 self.looks.add(effect)
             case Dispatch(item=item):
-                return self.work_lane.put(
-                    Outgoing(
-                        names.work(item.target, item.run, item.step, item.attempt),
-                        encoded(item),
-                        message_id=f"{item.run}.{item.step}.{item.attempt}",
-                    )
-                )
+                subject = names.work(item.target, item.run, item.step, item.attempt)
+                message_id = f"{item.run}.{item.step}.{item.attempt}"
+                if few:  # at once: the lane would send it in a later turn of the loop
+                    return await bus.append_soon(subject, encoded(item), message_id=message_id)
+                return self.work_lane.put(Outgoing(subject, encoded(item), message_id=message_id))
             case SetTimer():
                 return await self._set(effect)
             case Stop():

@@ -11,7 +11,7 @@ import contextlib
 from penstock.bus.topology import ALL_PARTITIONS, ensure
 from penstock.contracts.codec import encoded
 from penstock.contracts.inbox import Wake
-from penstock.errors import BusUnavailable
+from penstock.errors import BusUnavailable, PenstockError
 from penstock.runtime.service import Context
 from penstock_scheduler.owner import Owner
 from penstock_scheduler.queries import Queries
@@ -22,6 +22,7 @@ from penstock_scheduler.tools import Tools
 NEEDED = ("inbox", "runs", "timers", "work", "events", "dead")
 TABLES = ("runs", "reuse", "latest")
 WAKE_S = 1.0
+ANCHOR_S = 60.0
 DRAIN_S = 5.0
 
 
@@ -50,13 +51,14 @@ async def serve(context: Context[Settings]) -> None:
             owner.redispatch()
 
     tools.bus.on_reconnect(on_reconnect)
-    alarm = asyncio.create_task(_wake(tools, owners))
+    beside = [asyncio.create_task(_wake(tools, owners)), asyncio.create_task(_anchor(tools))]
     context.ready()
     try:
         await context.stopping.wait()
     finally:
-        alarm.cancel()
-        await asyncio.wait({alarm})
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
         await asyncio.gather(*(owner.stop(DRAIN_S) for owner in owners))
         await queries.stop()
 
@@ -81,3 +83,20 @@ async def _wake(tools: Tools, owners: list[Owner]) -> None:
                     message_id=f"wake.{number}.{period}",
                 )
         await asyncio.sleep(WAKE_S)
+
+
+async def _anchor(tools: Tools) -> None:
+    """Keep one message in each queue, near its end, for ever: nobody takes it.
+
+    A queue that becomes empty makes nats-server begin a new file and delete the old one, at every
+    message when messages come one by one: 0.6 ms of a core each instead of 0.4.
+    """
+    names = tools.names
+    while True:
+        for queue in ("inbox", "work"):
+            with contextlib.suppress(
+                PenstockError
+            ):  # another replica has just done it, or the bus is away
+                await tools.bus.purge(names.stream(queue), names.anchor(queue))
+                await tools.bus.append(names.anchor(queue), b"")
+        await asyncio.sleep(ANCHOR_S)

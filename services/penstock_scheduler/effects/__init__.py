@@ -32,6 +32,7 @@ from penstock_scheduler.effects.orders import (
     Withdraw,
 )
 from penstock_scheduler.effects.results import latest_key, work_item
+from penstock_scheduler.effects.sending import sent
 from penstock_scheduler.effects.timing import (
     STOP_AGAIN_S,
     deadline_at,
@@ -96,6 +97,7 @@ __all__ = [
     "expected_s",
     "landed",
     "owed",
+    "sent",
     "stops",
 ]
 

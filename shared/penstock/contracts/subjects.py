@@ -97,6 +97,10 @@ class Subjects:
         """Return the filter for one partition's inbox."""
         return f"{self.workspace}.inbox.{partition}.>"
 
+    def anchor(self, queue: str) -> str:
+        """Return where a message lies that no consumer of a queue ("inbox", "work") takes."""
+        return f"{self.workspace}.{queue}.anchor"
+
     def own(self, partition: int) -> str:
         """Return the subject whose last message says who owns a partition."""
         return f"{self.workspace}.own.{partition}"

@@ -263,7 +263,7 @@ class Supervisor:
                 Command(
                     name=BUS,
                     words=(str(nats_server.program()), "--config", str(file)),
-                    environment=common,
+                    environment={**nats_server.environment(), **common},
                     folder=folder,
                     grace_s=GRACE_S[BUS],
                     ready_line=nats_server.READY,

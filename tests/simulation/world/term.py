@@ -210,7 +210,7 @@ class Term:
             # from acknowledging what its old state calls late news.
             yield from self.still_ours()
         ended = [t.run for t in turn.transitions if isinstance(t, transitions.RunEnd)]
-        self.performer.take(turn.effects, batch, ended)
+        self.performer.take(effects.sent(self.state, turn.effects), batch, ended)
 
     def _answered(self, turn: Turn) -> Work[None]:
         """Have some looks answered before the commit, as far as that takes no time."""
