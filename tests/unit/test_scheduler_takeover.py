@@ -141,6 +141,11 @@ class Stage:
         )
         return found
 
+    async def is_done(self, term: Term, step: int) -> bool:
+        """Say whether a step's result is in its bucket."""
+        found = await term.performer.reuse.get(term.state.runs[RUN].steps[step].fingerprint)
+        return found is not None and bool(found.value.ended_at)
+
     async def ends(self) -> list[int]:
         return [
             sequence
@@ -182,7 +187,7 @@ async def test_nothing_is_called_settled_before_its_results_are_stored() -> None
     term.put(chain_of_steps())
     await until_ended_well(stage, term, 1)
     async with asyncio.timeout(10):
-        while not await stage.ends():  # noqa: ASYNC110 - decided is not stored
+        while not await stage.is_done(term, 0):  # noqa: ASYNC110 - stored is not yet done
             await asyncio.sleep(0)
     await term.drain(5)
     term.performer.reuse_lane._one_by_one = later  # type: ignore[method-assign]
