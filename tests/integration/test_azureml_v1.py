@@ -74,3 +74,18 @@ def test_the_tutorial_that_compares_publishes_and_schedules_runs(
     shutil.copytree(SCRIPTS / "compare", folder)
     said = ran(services, folder, "pipeline.py")
     assert said.splitlines()[-1] == "runs 4"
+
+
+def test_data_on_datastores_goes_in_and_out(services: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(SCRIPTS / "data", folder)
+    for name, text in (
+        ("rows/a.txt", "1\n2\n"), ("rows/b.txt", "3\n"), ("other/c.txt", "40\n"),
+        ("table.csv", "a;b\n1;3\n2;5\n"), ("more/table.csv", "a;b\n7;2\n"),
+    ):  # fmt: skip
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    said = ran(services, folder, "pipeline.py").splitlines()
+    assert "total 6" in said
+    assert said[-1] == "other 40.0" or said[-1] == "other 40"

@@ -53,6 +53,9 @@ class Run:
         """
         from penstock.azureml.core.context import context
 
+        inside = _standin()
+        if inside is not None:
+            return inside.get_context(allow_offline)
         run = context()
         if run.offline and not allow_offline:
             raise RunEnvironmentException("this code is no step of a run", code="E_STATE")
@@ -334,6 +337,19 @@ class Run:
 
     def _downloaded(self, folder: Path) -> None:
         self._run.download(folder)
+
+
+def _standin() -> Any:
+    """Return the class that scripts in steps import as `azureml.core.Run`; None outside of a step."""
+    import os
+
+    if not os.environ.get("PENSTOCK_STEP_SOCKET"):
+        return None
+    try:
+        from azureml.core import Run as InStep
+    except ImportError:  # an interpreter that the executor has not hooked
+        return None
+    return InStep
 
 
 def iso(at: float) -> str | None:

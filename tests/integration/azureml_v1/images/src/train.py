@@ -2,7 +2,7 @@ import argparse
 import glob
 import os
 
-from penstock.azureml.core import Run
+from azureml.core import Run
 from sklearn.linear_model import LogisticRegression
 
 parser = argparse.ArgumentParser()
