@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -91,6 +92,33 @@ def parts() -> str:
         for row in rows("split_and_gather/rows.csv")
     ]
     return "\n".join(sorted(found))
+
+
+def squares() -> str:
+    """Return what mini_batches appends: ten times the square of each file's number, but for the failing 7."""
+    files = sorted((PIPELINES / "mini_batches/files").iterdir())
+    numbers = {file.name: int(file.read_text()) for file in files}
+    return "\n".join(f"{name}: {10 * n * n}" for name, n in numbers.items() if n != 7)
+
+
+def totals() -> str:
+    """Return what tables_by_key appends: a line by region, columns separated by blanks."""
+    found: dict[str, int] = {}
+    for row in rows("tables_by_key/table/rows.csv"):
+        found[row["region"]] = found.get(row["region"], 0) + int(row["count"])
+    return "\n".join(f"{region} {total}" for region, total in sorted(found.items()))
+
+
+def best_draw() -> str:
+    """Return the largest of the five values that sweep_by_itself draws with its seed."""
+    chance = random.Random(31)
+    return str(max(chance.uniform(-1.0, 1.0) for _ in range(5)))
+
+
+def said_how_many(run: Run, _: Path) -> None:
+    error = run.find_step_run("strict")[0].view().error
+    assert error is not None
+    assert "2 mini-batches failed" in error.log_tail
 
 
 def told_why(run: Run, _: Path) -> None:
@@ -186,6 +214,11 @@ CASES = (
     }),
     Case("two_environments", {"a": "2.0.0", "b": "1.1.1"}),
     Case("control_outputs", {"o": "43 yes"}),
+    Case("mini_batches", {"rows": squares()}),
+    Case("too_many_failures", state="failed", steps={"strict": "failed"}, also=said_how_many),
+    Case("tables_by_key", {"totals": totals()}),
+    Case("best_of_trials", {"o": "0.25 2tested"}),  # 0.25 is nearest to 0.3; 0.5 fails, 0.1 and 0.9 are worse
+    Case("sweep_by_itself", {"o/b.txt": best_draw()}, file="sweep.yml"),
 )  # fmt: skip
 
 

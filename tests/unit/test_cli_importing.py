@@ -33,10 +33,10 @@ jobs:
     compute: azureml:cpu
     colour: red
 """
-SWEEP = """type: pipeline
+SPARK = """type: pipeline
 jobs:
   one:
-    type: sweep
+    type: spark
     trial: ./x.yml
 """
 
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "other.py").write_text("import os\n")
     (tmp_path / "other.yml").write_text("a: 1\n")
     (tmp_path / "jobs" / "pipeline.yml").write_text(PIPELINE)
-    (tmp_path / "jobs" / "sweep.yml").write_text(SWEEP)
+    (tmp_path / "jobs" / "spark.yml").write_text(SPARK)
     return tmp_path
 
 
@@ -111,9 +111,9 @@ def test_yaml_is_told_by_the_reader_itself(folder: Path) -> None:
     told = of(folder, "jobs/pipeline.yml")
     assert ("note", 8, "unknown key 'colour' is not used", "") in told
     assert told[-1] == ("runs", 0, "pipeline 'jobs', 1 steps", "")
-    (refused,) = of(folder, "jobs/sweep.yml")
+    (refused,) = of(folder, "jobs/spark.yml")
     assert refused[:2] == ("cannot", 4)
-    assert refused[2].startswith("E_UNSUPPORTED: step type 'sweep'")
+    assert refused[2].startswith("E_UNSUPPORTED: step type 'spark'")
 
 
 def test_import_lines_are_changed_in_place(folder: Path) -> None:

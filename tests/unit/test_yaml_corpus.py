@@ -132,10 +132,22 @@ CORPUS: dict[str, tuple[str | bytes, str]] = {
         HEAD + "    distribution: {type: pytorch, process_count_per_instance: 65}\n",
         "E_RANGE f.yml:5:5: 65 processes on one machine; allowed: 64",
     ),
-    "a sweep": (
+    "a sweep without trial": (
         "type: pipeline\njobs:\n  a:\n    type: sweep\n",
-        ("E_UNSUPPORTED f.yml:4:5: step type 'sweep' is not supported in this release: it needs trials "
-        "that are compared by a metric (write the trials out as steps)"),
+        "E_MISSING f.yml:3:3: trial is missing (give a command component)",
+    ),
+    "a sweep without objective": (
+        "type: pipeline\njobs:\n  a:\n    type: sweep\n    trial: {command: x}\n",
+        "E_MISSING f.yml:3:3: objective is missing (a sweep needs it)",
+    ),
+    "a parallel step without task": (
+        "type: pipeline\njobs:\n  a:\n    type: parallel\n",
+        "E_MISSING f.yml:3:3: task is missing (give an entry_script)",
+    ),
+    "a spark step": (
+        "type: pipeline\njobs:\n  a:\n    type: spark\n",
+        ("E_UNSUPPORTED f.yml:4:5: step type 'spark' is not supported in this release: it needs Spark "
+        "(write the step as a command that calls spark-submit)"),
     ),
     "a misspelt step type": (
         "type: pipeline\njobs:\n  a:\n    type: comand\n",

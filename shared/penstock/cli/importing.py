@@ -14,7 +14,9 @@ ROOTS = ("azureml", "azure.ai.ml", "azure.identity")
 """Packages that have a counterpart below `penstock`."""
 STEP_ONLY = ("mltable", "mldesigner", "mlflow")
 _SKIPPED = (".git", ".venv", "node_modules", "__pycache__", ".penstock", ".ipynb_checkpoints")
-_KINDS = ("pipelineJob", "commandJob", "commandComponent", "pipelineComponent")
+_KINDS = (
+    "pipelineJob", "commandJob", "sweepJob", "commandComponent", "pipelineComponent", "parallelComponent",
+)  # fmt: skip
 _METHODS = {
     "sweep": "call the component once per choice, and compare in a step",
     "start_logging": "submit a step and log in it: Run.get_context()",

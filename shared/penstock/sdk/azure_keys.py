@@ -234,6 +234,47 @@ ROOMS: dict[str, tuple[Key, ...]] = {
         _ours("deadline", "seconds from ready to ended"),
         _ours("expected", "seconds after which it is told as overdue"),
     ),
+    "parallel": (
+        Key("task"),
+        Key("input_data"),
+        Key("mini_batch_size", says="files; of a table rows, or a size such as 10kb"),
+        Key("partition_keys"),
+        Key("mini_batch_error_threshold"),
+        Key("error_threshold"),
+        Key("logging_level"),
+        Key("max_concurrency_per_instance", says="processes; without it one per core"),
+        Key("retry_settings"),
+    ),
+    "task": (
+        Key("type", says="run_function"),
+        Key("code"),
+        Key("entry_script"),
+        Key("program_arguments"),
+        Key("append_row_to"),
+        Key("environment"),
+        Key("model", "ignored", "hand it over as an input"),
+    ),
+    "retry_settings": (
+        Key("max_retries"),
+        Key("timeout", says="seconds of one mini-batch"),
+    ),
+    "sweep": (
+        Key("trial", says="a command component; all trials run inside one step"),
+        Key("sampling_algorithm", "mapped", "bayesian and sobol: drawn at random"),
+        Key("search_space", says="no nested spaces"),
+        Key("objective"),
+        Key("early_termination", "mapped", "every trial runs to its end"),
+    ),
+    "objective": (
+        Key("goal"),
+        Key("primary_metric", says="of MLflow, or of run.log; the last value counts"),
+    ),
+    "sweep_limits": (
+        Key("max_total_trials"),
+        Key("max_concurrent_trials", "mapped", "at most 4"),
+        Key("timeout", says="seconds of all trials together"),
+        Key("trial_timeout"),
+    ),
     "schedule": (
         _SCHEMA,
         Key("type", says="schedule"),
@@ -294,6 +335,12 @@ TITLES = {
     "resources": "`resources`",
     "distribution": "`distribution`",
     "limits": "`limits`",
+    "parallel": "A step or component of type parallel: besides those above",
+    "task": "`task` of a parallel step",
+    "retry_settings": "`retry_settings` of a parallel step",
+    "sweep": "A step or job of type sweep: besides those above",
+    "objective": "`objective` of a sweep",
+    "sweep_limits": "`limits` of a sweep",
     "schedule": "A schedule (`type: schedule`)",
     "trigger": "`trigger` of a schedule",
     "pattern": "`schedule` of a recurrence",
@@ -303,8 +350,8 @@ TITLES = {
 KINDS: dict[str, tuple[Fate, str]] = {
     "command": ("honoured", ""),
     "pipeline": ("honoured", "a component of this type; its steps become steps of the run"),
-    "parallel": ("refused", "an agent that cuts its input into mini-batches; read the whole input in a command"),
-    "sweep": ("refused", "trials that are compared by a metric; write the trials out as steps"),
+    "parallel": ("mapped", "an agent beside the code cuts the input into mini-batches; one machine"),
+    "sweep": ("mapped", "an agent beside the code runs the trials, all inside one step"),
     "spark": ("refused", _SPARK),
     "automl": ("refused", "Azure's AutoML service; train in a command"),
     "data_transfer": ("refused", "Azure's copy service; copy in a command"),
@@ -314,7 +361,7 @@ KINDS: dict[str, tuple[Fate, str]] = {
     "do_while": ("refused", "control flow of Azure's private preview; loop inside a command"),
     "parallel_for": ("refused", "control flow of Azure's private preview; write the steps out"),
 }  # fmt: skip
-"""`type` of a step → its fate, and what it would need."""
+"""`type` of a step → its fate, and what it would need (or how it is done)."""
 
 
 def known(room: str) -> tuple[str, ...]:
@@ -356,7 +403,7 @@ def page() -> str:
         "",
         "## Kinds of steps (`type`)",
         "",
-        "| kind | | what it would need |",
+        "| kind | | how it is done, or what it would need |",
         "|---|---|---|",
     ]
     lines += [f"| `{name}` | {fate} | {needs} |" for name, (fate, needs) in KINDS.items()]

@@ -15,21 +15,29 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from penstock.contracts.components import filled_inputs, filled_output
-from penstock.contracts.spec import DATA, Input, Output, PipelineSpec, Scalar, Settings, StepSpec
+from penstock.contracts.spec import (
+    DATA,
+    Input,
+    Limits,
+    Output,
+    PipelineSpec,
+    Scalar,
+    Settings,
+    StepSpec,
+)
 from penstock.errors import Invalid
 from penstock.ids import checked_name
 from penstock.sdk.azure_keys import KINDS
 from penstock.sdk.definition import Definition, checked
-from penstock.sdk.yaml_code import code_of
-from penstock.sdk.yaml_distribution import distributed
-from penstock.sdk.yaml_environments import environment_of
+from penstock.sdk.yaml_agents import SWEEP, sweep_command
 from penstock.sdk.yaml_reading import Reading, file_read
 from penstock.sdk.yaml_section import Section
-from penstock.sdk.yaml_steps import Steps, kind_of, name_like
+from penstock.sdk.yaml_steps import MORE, Steps, kind_of, name_like
 from penstock.sdk.yaml_text import Document, with_values
 
 _DULL_NAMES = ("pipeline", "job", "main", "index", "component")
@@ -148,7 +156,7 @@ class _Reader:
                 where=self.document.file,
                 hint="add `type: pipeline` and `jobs:`, or a `command:`",
             )
-        return kind_of(top) == "command"
+        return kind_of(top) != "pipeline"
 
     # -- a pipeline ---------------------------------------------------------------------------------
 
@@ -230,7 +238,8 @@ class _Reader:
 
     def command(self, top: Section) -> PipelineSpec:
         """Return the pipeline of one step that a command job, or a component run by itself, is."""
-        self.reading.meet(top, "job")
+        kind = kind_of(top)
+        self.reading.meet(top, "job", *MORE.get(kind, ()))
         header = self.header(top)
         name = header.name
         place = ("steps", name)
@@ -238,19 +247,24 @@ class _Reader:
         for key in ("command", "code", "environment", "compute", "limits", "resources"):
             if key in top:
                 self.reading.places[(*place, key)] = top.where(key)
-        resources = self.steps.resources(top)
-        command = top.text("command", required=True)
         inputs = self.values.job_inputs(top)
         outputs = self.values.job_outputs(top)
+        if kind == "sweep":
+            trial = self.steps.component(top, place, "trial", also=(SWEEP,))
+            engine: dict[str, Any] = {
+                "command": sweep_command(top, trial.command, tuple(outputs), self.reading),
+                "code": trial.code,
+                "environment": trial.environment,
+            }
+        else:
+            engine = self.steps.engine(top, place, kind, file=self.file)
         step = StepSpec(
-            command=distributed(command, top, resources.instance_count, self.reading),
-            code=code_of(top, place, self.reading, self.file),
+            **engine,
             hash_paths=tuple(top.texts("hash_paths")),
-            environment=environment_of(top, place, self.reading),
             environment_variables=self.steps.variables(top),
             compute=self.steps.compute(top, "compute"),
-            limits=self.steps.limits(top),
-            resources=resources,
+            limits=Limits() if kind == "sweep" else self.steps.limits(top),
+            resources=self.steps.resources(top),
             is_deterministic=top.flag("is_deterministic", default=True),
         )
         return msgspec.structs.replace(

@@ -9,20 +9,25 @@ from penstock.sdk.yaml_section import Section
 _ZIP = ".zip"
 
 
-def code_of(section: Section, place: Place, reading: Reading, file: Path | None = None) -> str:
+def code_of(
+    section: Section,
+    place: Place,
+    reading: Reading,
+    file: Path | None = None,
+    also: tuple[Include, ...] = (),
+) -> str:
     """Return the code of a step if it is stored already; local code is noted in the reading.
 
     `place` is that of the step; `file` is the component's, beside which older components keep their
-    list of further sources (`<name>.additional_includes`).
+    list of further sources (`<name>.additional_includes`); `also` are agents that lie beside it.
 
     Raises:
         Invalid: E_PATH, it is not there; E_UNSUPPORTED, it lies in a git repository or on a server.
     """
     hash_paths = tuple(section.texts("hash_paths"))
     text = section.text("code")
-    includes = [
-        _include(section, item) for item in section.texts("additional_includes")
-    ] + _older_includes(section, file)
+    includes = [_include(section, item) for item in section.texts("additional_includes")]
+    includes += [*_older_includes(section, file), *also]
     if text.startswith("artifact:") or not (text or includes):
         if hash_paths or includes:
             key = "hash_paths" if hash_paths else "additional_includes"

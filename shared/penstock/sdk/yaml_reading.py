@@ -38,26 +38,27 @@ class Reading:
         if text not in self.notes:
             self.notes.append(text)
 
-    def meet(self, section: Section, room: str) -> None:
+    def meet(self, section: Section, *rooms: str) -> None:
         """Look at the keys of a section: note what is not used, refuse what cannot be done.
 
         Raises:
             Invalid: E_UNSUPPORTED; E_UNKNOWN_FIELD with `strict`, or at the top of a pipeline.
         """
         for name in section:
-            key = key_of(room, name)
+            key = next((key for room in rooms if (key := key_of(room, name))), None)
             if key is None:
-                self._unknown(section, name, room)
+                self._unknown(section, name, rooms)
             elif key.fate == "refused":
                 raise section.unsupported(name, key.says)
             elif key.fate == "ignored" and section[name] is not None:
                 why = f": {key.says}" if key.says else ""
                 self.note(f"{section.where(name)}: {name} is ignored{why}")
 
-    def _unknown(self, section: Section, name: str, room: str) -> None:
-        if self.strict or room == "pipeline":
-            raise section.unknown(name, known(room))
-        near = did_you_mean(name, known(room))
+    def _unknown(self, section: Section, name: str, rooms: tuple[str, ...]) -> None:
+        names = [key for room in rooms for key in known(room)]
+        if self.strict or rooms[0] == "pipeline":
+            raise section.unknown(name, names)
+        near = did_you_mean(name, names)
         self.note(
             f"{section.where(name)}: unknown key {name!r} is not used"
             + (f" ({near})" if near else "")

@@ -6,6 +6,7 @@ A component file is read where it is used, so that its code and data belong to t
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,7 +16,15 @@ from penstock.contracts.spec import Input, Limits, PipelineSpec, StepSpec
 from penstock.errors import Invalid
 from penstock.ids import checked_name
 from penstock.sdk.azure_keys import KINDS, known
-from penstock.sdk.definition import Place
+from penstock.sdk.definition import Include, Place
+from penstock.sdk.yaml_agents import (
+    PARALLEL,
+    SWEEP,
+    parallel_command,
+    searched,
+    sweep_command,
+    task_of,
+)
 from penstock.sdk.yaml_code import code_of
 from penstock.sdk.yaml_distribution import distributed
 from penstock.sdk.yaml_environments import environment_of
@@ -25,6 +34,8 @@ from penstock.sdk.yaml_values import Values
 
 ANYWHERE = ("local", "serverless", "")
 """Names of computes that mean "wherever there is room"."""
+MORE = {"parallel": ("parallel",), "sweep": ("sweep",)}
+"""Kind of a step → the rooms of the keys that it has besides those of every step."""
 _BODY = ("command", "code", "jobs", "steps", "hash_paths")
 """Keys that a component has and the step that uses it has not."""
 
@@ -52,42 +63,98 @@ class Steps:
         checked_name(name, node.where())
         self.reading.places[place] = node.where()
         kind = kind_of(node)
-        self.reading.meet(node, "step")
+        self.reading.meet(node, "step", *MORE.get(kind, ()))
         for key in known("step"):
             if key in node:
                 self.reading.places[(*place, key)] = node.where(key)
+        if kind == "sweep":
+            return self.sweep(node, place)
         if node["component"] is None:
             if kind == "pipeline":
                 raise node.refusal(
                     "type", "E_MISSING", "a step of type pipeline without a component",
                     "add `component: ./pipeline.yml`",
                 )  # fmt: skip
-            return self.body(node, place, StepSpec(), command=True)
+            return msgspec.structs.replace(
+                self.body(node, place, StepSpec(), engine=False), **self.engine(node, place, kind)
+            )
         for key in _BODY:
             if node[key] is not None:
                 raise node.refusal(key, "E_TYPE", f"`component` and `{key}` exclude each other")
         component = self.component(node, place)
         self.forget_overridden(node, place)
-        step = filled(component, self.body(node, place, component, command=False))
+        step = filled(component, self.body(node, place, component))
         return self.with_local_types(node, step, place)
 
-    def body(self, node: Section, place: Place, component: StepSpec, *, command: bool) -> StepSpec:
-        """Return what a step says itself."""
-        resources = self.resources(node)
-        text = node.text("command", required=command)
+    def sweep(self, node: Section, place: Place) -> StepSpec:
+        """Return a sweep: its trial's command, run many times inside one step."""
+        if node["trial"] is None:
+            raise node.refusal("trial", "E_MISSING", "trial is missing", "give a command component")
+        trial = self.component(node, place, "trial", also=(SWEEP,))
+        if trial.component or trial.pipeline is not None:
+            raise node.refusal(
+                "trial",
+                "E_UNSUPPORTED",
+                "a trial that is no command component of a file",
+                "inline it",
+            )
+        self.forget_overridden(node, place)
+        chosen = searched(node)
+        inputs = {name: entry for name, entry in trial.inputs.items() if name not in chosen}
+        trial = msgspec.structs.replace(trial, inputs=inputs, limits=Limits())
+        step = filled(trial, self.body(node, place, trial, limits=False))
+        command = sweep_command(node, trial.command, tuple(step.outputs), self.reading)
+        return self.with_local_types(node, msgspec.structs.replace(step, command=command), place)
+
+    def engine(
+        self,
+        top: Section,
+        place: Place,
+        kind: str,
+        *,
+        file: Path | None = None,
+        user: Section | None = None,
+        also: tuple[Include, ...] = (),
+    ) -> dict[str, Any]:
+        """Return command, code and environment of a step or a component; `user` is who uses the latter."""
+        if kind == "parallel":
+            task = task_of(top)
+            own = environment_of(task, place, self.reading)
+            return {
+                "command": parallel_command(top, user, self.reading),
+                "code": code_of(task, place, self.reading, file, (PARALLEL,)),
+                "environment": own or environment_of(top, place, self.reading),
+            }
+        command = top.text("command", required=True)
+        spread = user if user is not None and user["distribution"] is not None else top
+        count = user.section("resources").whole("instance_count") if user is not None else 0
+        count = count or top.section("resources").whole("instance_count") or 1
+        return {
+            "command": distributed(command, spread, count, self.reading),
+            "code": code_of(top, place, self.reading, file, also),
+            "environment": environment_of(top, place, self.reading),
+        }
+
+    def body(
+        self,
+        node: Section,
+        place: Place,
+        component: StepSpec,
+        *,
+        engine: bool = True,
+        limits: bool = True,
+    ) -> StepSpec:
+        """Return what a step says itself, besides what it runs; `engine` false: and what in."""
+        declared = component.pipeline.inputs if component.pipeline else component.inputs
         return StepSpec(
-            command=distributed(text, node, resources.instance_count, self.reading) if text else "",
-            code=code_of(node, place, self.reading) if command else "",
             hash_paths=tuple(node.texts("hash_paths")),
-            inputs=self.values.step_inputs(
-                node, place, component.pipeline.inputs if component.pipeline else component.inputs
-            ),
+            inputs=self.values.step_inputs(node, place, declared),
             outputs=self.values.outputs(node, place),
-            environment=environment_of(node, place, self.reading),
+            environment=environment_of(node, place, self.reading) if engine else "",
             environment_variables=self.variables(node),
             compute=self.compute(node, "compute"),
-            limits=self.limits(node),
-            resources=resources,
+            limits=self.limits(node) if limits else Limits(),
+            resources=self.resources(node),
             needs=tuple(dict.fromkeys([*node.texts("depends_on"), *node.texts("needs")])),
             is_deterministic=node.flag("is_deterministic", default=True),
             display_name=str(node.scalar("display_name") or ""),
@@ -133,29 +200,38 @@ class Steps:
 
     # -- components ---------------------------------------------------------------------------------
 
-    def component(self, node: Section, place: Place) -> StepSpec:
+    def component(
+        self, node: Section, place: Place, key: str = "component", also: tuple[Include, ...] = ()
+    ) -> StepSpec:
         """Return the component that a step or a job uses: a file, a reference or written out."""
-        value = node["component"]
+        value = node[key]
         if isinstance(value, dict):
-            return self.declared(node.section("component"), place, user=node)
-        text = node.text("component").strip()
+            return self.declared(node.section(key), place, user=node, also=also)
+        text = node.text(key).strip()
         if text.startswith("azureml:"):
             return StepSpec(component=text)
-        path = local_path(node, "component", text)
-        document = self.reading.document(node, "component", path)
+        path = local_path(node, key, text)
+        document = self.reading.document(node, key, path)
         before = self.reading.opened
         self.reading.opened = (*before, path.resolve())
         try:
-            return self.declared(Section(document, (), document.value), place, path, user=node)
+            top = Section(document, (), document.value)
+            return self.declared(top, place, path, user=node, also=also)
         finally:
             self.reading.opened = before
 
     def declared(
-        self, top: Section, place: Place, file: Path | None = None, user: Section | None = None
+        self,
+        top: Section,
+        place: Place,
+        file: Path | None = None,
+        *,
+        user: Section | None = None,
+        also: tuple[Include, ...] = (),
     ) -> StepSpec:
         """Return a component: a step whose inputs and outputs are declarations. `user` is who uses it."""
         kind = component_kind(top)
-        self.reading.meet(top, "component")
+        self.reading.meet(top, "component", *MORE.get(kind, ()))
         if kind == "pipeline":
             return StepSpec(
                 pipeline=self.pipeline(top, (*place, "pipeline")),
@@ -165,21 +241,15 @@ class Steps:
             )
         for key in ("command", "code"):
             self.reading.places.setdefault((*place, key), top.where(key))
-        resources = self.resources(top)
-        own = user if user is not None and user["distribution"] is not None else top
-        count = user.section("resources").whole("instance_count") if user is not None else 0
-        command = top.text("command", required=True)
         return StepSpec(
-            command=distributed(command, own, count or resources.instance_count, self.reading),
-            code=code_of(top, place, self.reading, file),
+            **self.engine(top, place, kind, file=file, user=user, also=also),
             hash_paths=tuple(top.texts("hash_paths")),
             inputs=dict(self.values.job_inputs(top, place)),
             outputs=self.values.outputs(top, place),
-            environment=environment_of(top, place, self.reading),
             environment_variables=self.variables(top),
             compute=self.compute(top, "compute"),
             limits=self.limits(top),
-            resources=resources,
+            resources=self.resources(top),
             is_deterministic=top.flag("is_deterministic", default=True),
             display_name=str(top.scalar("display_name") or ""),
             description=str(top.scalar("description") or ""),
@@ -275,10 +345,10 @@ def component_kind(top: Section) -> str:
     kind = top.text("type").removesuffix("_component")
     if not kind:
         return "pipeline" if "jobs" in top or "steps" in top else "command"
-    fate, needs = KINDS.get(kind, ("", ""))
-    if fate == "honoured":
+    fate, needs = KINDS.get(kind, ("refused", ""))
+    if fate != "refused" and kind != "sweep":
         return kind
-    if not fate:
+    if kind not in KINDS:
         raise top.unknown_choice("type", tuple(KINDS))
     raise top.refusal(
         "type",
