@@ -23,6 +23,19 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 TABLES_MAX = 1000
 
 
+def scattered(place: Place) -> bool:
+    """Say whether there may be anything to gather. Most short steps leave nothing."""
+    for folder in (place.images, f"{place.code}/outputs", f"{place.code}/logs"):
+        try:
+            if os.listdir(folder):  # noqa: PTH208 - quick enough for the loop
+                return True
+        except FileNotFoundError:
+            pass
+        except OSError:  # a file of that name, say
+            return True
+    return os.path.exists(f"{place.log}/metrics.jsonl")  # noqa: PTH110 - as above
+
+
 def gathered(place: Place) -> list[str]:
     """Gather everything in the log folder; return what was left out: links, devices and the like."""
     left_out: list[str] = []

@@ -166,6 +166,8 @@ class Server:
         main = types.ModuleType("__main__")
         main.__dict__.update(sys.modules["__main__"].__dict__)
         sys.modules["__main__"] = main
+        if not self.is_module:
+            self.preload.ending.of(main.__dict__)
 
     def _name(self, target: str) -> None:
         """Write the script's path, or the module's name, over every PLACEHOLDER."""

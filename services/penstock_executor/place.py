@@ -63,9 +63,11 @@ class Attempts:
                     where=str(self.root),
                     hint="free some space",
                 )
-            if root.exists():
+            try:
+                root.mkdir(mode=0o700)
+            except FileExistsError:
                 self._remove_unlocked(root)
-            root.mkdir(mode=0o700)
+                root.mkdir(mode=0o700)
             handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._locks[name] = handle

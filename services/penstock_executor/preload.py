@@ -32,6 +32,8 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from penstock_executor.ending import Ending
+
 OWN = re.compile(
     r"PATH|PWD|OLDPWD|SHLVL|_|TMPDIR|PYTHONPATH|PIP_.*|PENSTOCK_.*|AZUREML_.*|AZURE_ML_.*|MLFLOW_.*"
 )
@@ -54,6 +56,7 @@ class Preload:
     """The packages, imported and put away."""
 
     def __init__(self, modules: Sequence[str], bytes_max: int) -> None:
+        self.ending = Ending()
         self._wanted = modules
         self._bytes_max = bytes_max
         self._given = dict(os.environ)
@@ -155,6 +158,7 @@ class Preload:
         for name, module, size in self._kept:
             if sys.modules.get(name) is module and len(module.__dict__) == size:
                 sys.modules[name] = None  # type: ignore[assignment]
+        self.ending.come()
 
     def _imported(self, name: str) -> bool:
         """Import a module of an installed package; say whether there is one.

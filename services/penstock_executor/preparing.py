@@ -60,7 +60,8 @@ async def fetched(
 
     async def fetch(digest: str, into: str, what: str, *, read_only: bool) -> Manifest:
         async def once() -> Manifest:
-            await asyncio.to_thread(remove, Path(into))  # of an earlier try
+            if os.path.lexists(into):  # noqa: ASYNC240 - of an earlier try; quick
+                await asyncio.to_thread(remove, Path(into))
             return await shop.trees.fetch(digest, Path(into), read_only=read_only)
 
         try:

@@ -7,8 +7,8 @@ has ended when init says so, whoever still holds its stdout (CPython's `wait()` 
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from penstock.errors import PenstockError, Transient
 from penstock_executor.decide.forkable import Program
@@ -30,6 +32,9 @@ REPORT_BYTES_MAX = 8192
 
 IDLE_MAX = 32
 """Inits that wait for another command."""
+
+VMSTAT_BYTES_MAX = 64 * 1024
+_OOM_KILLS = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 
 assert LENGTH  # noqa: S101 - imported: a launcher that does not compile stops the executor at once
 
@@ -211,7 +216,7 @@ class Desk:
         """
         out_read, out_write = _pipe()
         err_read, err_write = _pipe()
-        request = json.dumps(
+        request = msgspec.json.encode(
             {
                 "command": list(command.arguments),
                 "folder": command.folder,
@@ -220,7 +225,7 @@ class Desk:
                 "read_only": list(command.read_only),
                 **(more or {}),
             }
-        ).encode()
+        )
         try:
             control = self._again(request, [out_write, err_write]) if namespace else None
             if control is None:
@@ -282,13 +287,13 @@ def shell() -> str:
 
 def out_of_memory_kills() -> int:
     """Return how many processes the kernel has killed for memory since it started; 0 if it won't say."""
-    try:
-        with Path("/proc/vmstat").open("rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        file = os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = _OOM_KILLS.search(os.read(file, VMSTAT_BYTES_MAX))
+        finally:
+            os.close(file)
+        return int(found[1]) if found else 0
     return 0
 
 

@@ -60,6 +60,8 @@ class Loan:
     delivery: Delivery
     attempt: Attempt
     task: "asyncio.Task[None] | None" = None
+    telling: bool = False
+    """Its result is being reported: it needs its slot no longer."""
     fenced: bool = False
     """Another executor has it: neither report it nor give it back, the message is that one's."""
     started: "asyncio.Future[None]" = field(
@@ -180,7 +182,7 @@ class Executor:
 
     # -- one attempt -----------------------------------------------------------------------------
     async def _run(self, key: Key, loan: Loan) -> None:
-        """Run an attempt in a slot, report, acknowledge, and make room for the next."""
+        """Run an attempt in a slot, make room for the next, report and acknowledge."""
         attempt = loan.attempt
         told: list[asyncio.Task[None]] = []
         ended = asyncio.Event()
@@ -195,28 +197,30 @@ class Executor:
             )
             told.append(asyncio.create_task(self._report_start(report, ended)))
 
-        async with self._free:
-            try:
+        try:
+            async with self._free:
                 result = await attempt.run(on_start)
-                ended.set()
-                self._shop.crash("executor.before-report")
-                # The start goes first: it has waited for its turn of the loop for longer.
-                told.append(asyncio.create_task(self._report(result)))
-                await asyncio.gather(*told)
-                self._remember(key)
-                self._shop.crash("executor.before-ack")
-                await loan.delivery.ack()
-                self._shop.crash("executor.after-ack")
-            except GivenBack:
-                if not loan.fenced:
-                    await loan.delivery.nak()
-            except Transient as error:  # nobody could be told: let another executor try
-                self._log.error("a result could not be reported", error=str(error))
+            ended.set()
+            loan.telling = True
+            self._allow()
+            self._shop.crash("executor.before-report")
+            # The start goes first: it has waited for its turn of the loop for longer.
+            told.append(asyncio.create_task(self._report(result)))
+            await asyncio.gather(*told)
+            self._remember(key)
+            self._shop.crash("executor.before-ack")
+            await loan.delivery.ack()
+            self._shop.crash("executor.after-ack")
+        except GivenBack:
+            if not loan.fenced:
                 await loan.delivery.nak()
-            finally:
-                for task in told:
-                    task.cancel()
-                self._loans.pop(key, None)
+        except Transient as error:  # nobody could be told: let another executor try
+            self._log.error("a result could not be reported", error=str(error))
+            await loan.delivery.nak()
+        finally:
+            for task in told:
+                task.cancel()
+            self._loans.pop(key, None)
         self._allow()
         try:
             await attempt.clean()
@@ -258,7 +262,10 @@ class Executor:
 
     # -- being there -----------------------------------------------------------------------------
     def _room(self) -> int:
-        return 0 if self._draining else max(0, self.slots - len(self._loans))
+        """Return how many attempts may be asked for: while one is told, the next may run."""
+        telling = sum(loan.telling for loan in self._loans.values())
+        busy = len(self._loans) - min(telling, self.slots)
+        return 0 if self._draining else max(0, self.slots - busy)
 
     def _allow(self) -> None:
         """Ask for as much work as there are free slots.

@@ -11,7 +11,7 @@ from penstock.contracts.artifacts import TreeRef
 from penstock.contracts.work import Failure, WorkItem
 from penstock.errors import PenstockError
 from penstock.trees.hashing import Scan
-from penstock_executor.archive import copied_artifacts, gathered
+from penstock_executor.archive import copied_artifacts, gathered, scattered
 from penstock_executor.decide import layout, outcome
 from penstock_executor.place import output_problem, remove, value_problem
 from penstock_executor.workshop import Failed, Patience, Workshop, together
@@ -85,7 +85,7 @@ async def archived(
     Raises:
         OSError, PenstockError: it could not be stored.
     """
-    left_out = await asyncio.to_thread(gathered, place)
+    left_out = await asyncio.to_thread(gathered, place) if scattered(place) else []
     if left_out:
         note(f"left out of the archive, no files: {', '.join(left_out[:SHOWN_MAX])}")
     if not os.listdir(place.log):  # noqa: PTH208 - quick enough for the loop

@@ -13,6 +13,7 @@ import contextlib
 import glob
 import shutil
 import tempfile
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
@@ -66,6 +67,8 @@ CLIENT_PATIENCE_S = 10.0
 THREADS_MAX = 8
 ROUNDS_MAX = 5
 """Times that a tree is offered again because objects were missing or damaged at the commit."""
+REMEMBERED_MAX = 256
+REMEMBERED_ENTRIES_MAX = 64
 RANGES_MAX = 64
 """Small files fetched by a range each; of more, the whole packs."""
 _UPLOAD_AGAIN = frozenset({"E_INCOMPLETE", "E_DIGEST", "E_GRANT", "E_CHANGED"})
@@ -103,6 +106,8 @@ class TreeClient:
         self._locks: dict[str, asyncio.Lock] = {}
         self._committed: set[str] = set()
         """Trees that were committed from here: most likely the store has them still."""
+        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+        """Short ones that were used last."""
 
     async def close(self) -> None:
         """Let go of threads and connections."""
@@ -240,6 +245,18 @@ class TreeClient:
                 code="E_ID",
                 where="artifact",
             )
+        known = self._manifests.get(digest)
+        if known is not None:
+            self._manifests.move_to_end(digest)
+            return known
+        manifest = await self._manifest(digest)
+        if len(manifest.entries) <= REMEMBERED_ENTRIES_MAX:
+            self._manifests[digest] = manifest
+            while len(self._manifests) > REMEMBERED_MAX:
+                self._manifests.popitem(last=False)
+        return manifest
+
+    async def _manifest(self, digest: str) -> Manifest:
         cache = self.cache
         if cache is not None:
             manifest = await self._in_thread(lambda: _kept_manifest(cache, digest))

@@ -143,6 +143,57 @@ SCRIPTS: dict[str, str] = {
         os.mine, json.mine = open('one', 'w'), open('two', 'w')
         os.mine.write('kept'); json.mine.write('kept')
     """,
+    "deleted file name": "import sys\ndel __file__\nsys.exit(3)",
+    "no names": "import sys\nleave = sys.exit\nglobals().clear()\nraise SystemExit(4)",
+    "no names and an end": "globals().clear()",
+    "error taken back": """
+        import sys
+        def hook(*_): del sys.last_type, sys.last_value, sys.last_traceback
+        sys.excepthook = hook
+        1 / 0
+    """,
+    "error taken back at the end": """
+        import atexit, sys
+        @atexit.register
+        def back(): del sys.last_type, sys.last_value, sys.last_traceback
+        1 / 0
+    """,
+    "written by C": "import ctypes, os; ctypes.CDLL(None).printf(b'from C\\n')",
+    "called by C at the end": """
+        import ctypes
+        called = ctypes.CFUNCTYPE(None)
+        libc = ctypes.CDLL(None)
+        libc.__cxa_atexit(libc.puts, b'bye', None)
+    """,
+    "another stdout at the end": "import sys; sys.stdout = open('out.txt', 'w'); print('kept')",
+    "a full pipe at the end": """
+        import os, sys
+        fd = os.open('/dev/full', os.O_WRONLY)
+        os.dup2(fd, 1)
+        sys.stdout = os.fdopen(1, 'w')
+        print('lost')
+    """,
+    "a finalizer that writes": """
+        import sys
+        class A:
+            def __del__(self): print('del'); sys.stderr.write('err')
+        a = A(); b = [A()]; b.append(b)
+    """,
+    "a daemon thread at the end": """
+        import threading, time
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        print('end')
+    """,
+    "a fork that ends first": """
+        import os, sys
+        if os.fork(): print(os.wait()[1])
+        else: print('child')
+    """,
+    "a fork that fails": """
+        import os, sys
+        if os.fork(): print(os.wait()[1])
+        else: sys.exit(5)
+    """,
     "unraisable": "class A:\n    def __del__(self): 1 / 0\na = A()\ndel a\nb = A()",
     "buffering": """
         import os, sys
