@@ -7,7 +7,6 @@ Both may be done twice: what is stored is named by its content, what is written 
 """
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from penstock_executor.placing import leave, put_in_place, upload, waiting_folde
 from penstock_executor.storing import owner_of
 from penstock_executor.workshop import Patience, Workshop
 
+LEAVE_S = 5.0
 BROUGHT = "data"
 """Name of the folder below the attempt's inputs that trees go through."""
 T = TypeVar("T")
@@ -142,9 +142,10 @@ def _counted(files: int) -> str:
 
 
 async def _in_thread(work: Callable[[GoOn], T]) -> T:
-    """Return what `work` returns in a thread. Cancelled, it waits for the thread to notice.
+    """Return what `work` returns in a thread. Cancelled, it waits a while for the thread to notice.
 
-    Nothing of it may go on when the attempt's folder is removed and another executor begins.
+    Work on this machine's disks has ended then. A thread that hangs on a server may notice later; it
+    only has the attempt's own folder to write to, or an object store, where a file is there or not.
     """
     ended = threading.Event()
 
@@ -157,7 +158,7 @@ async def _in_thread(work: Callable[[GoOn], T]) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         ended.set()
-        await asyncio.wait({future})
-        with contextlib.suppress(asyncio.CancelledError):
-            future.exception()  # it was told to end, and says so
+        await asyncio.wait({future}, timeout=LEAVE_S)
+        # It was told to end, and says so, now or later.
+        future.add_done_callback(lambda each: each.cancelled() or each.exception())
         raise

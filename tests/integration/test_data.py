@@ -27,6 +27,7 @@ from penstock.testing.fleet import Fleet
 from penstock.testing.servers import NatsServer
 from penstock.testing.stores import MinioServer
 from penstock_executor.placing import WRITING
+from penstock_executor.web import READ_S
 
 pytestmark = pytest.mark.server
 
@@ -44,6 +45,9 @@ class Web:
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     troubles: list[int] = field(default_factory=list)
+    hanging: bool = False
+    reached: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
     etags: bool = False
     sent: int = 0
 
@@ -66,6 +70,13 @@ def web() -> Iterator[Web]:
             data = found.files.get(path)
             if data is None:
                 self.send_error(404)
+                return
+            if found.hanging:
+                found.reached.set()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                found.gate.wait(WAIT_S)
                 return
             etag = f'"{zlib.crc32(data)}"'
             if found.etags and self.headers.get("If-None-Match") == etag:
@@ -90,6 +101,7 @@ def web() -> Iterator[Web]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield found
+    found.gate.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -264,6 +276,21 @@ def test_a_server_that_cuts_off_or_is_busy_is_asked_again(
     view = local.run({"a": copying(f"{web.url}/x.bin", "uri_file")})
     assert by_name(view)["import--a--x"].attempts == 3
     assert local.output(view, "a", "y", tmp_path / "out")["x.bin"] == data
+
+
+def test_a_run_that_waits_for_a_server_that_hangs_can_be_cancelled(
+    local: Stack, web: Web, tmp_path: Path
+) -> None:
+    web.files["/x"] = b"never"
+    web.hanging = True
+    body = {"name": "hangs", "steps": {"a": copying(f"{web.url}/x")}}
+    run = local.client.submit(Definition(msgspec.convert(body, PipelineSpec)))
+    assert web.reached.wait(WAIT_S)
+    run.cancel()
+    # The server never answers, so whoever waited for it would wait for its whole time limit.
+    view = local.client.wait(run.id, READ_S - 10)
+    assert view.state == "cancelled"
+    assert by_name(view)["a"].state in ("skipped", "cancelled")
 
 
 def test_a_file_that_is_not_there_fails_at_once_and_says_so(local: Stack, web: Web) -> None:

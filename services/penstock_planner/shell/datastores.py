@@ -16,6 +16,9 @@ from penstock.units import Seconds
 from penstock_planner.decide.places import ANYWHERE, Places, checked_datastore, mentions_places
 from penstock_planner.decide.problems import nearest
 
+IN_THREAD_STEPS_MIN = 500
+"""Larger specs are looked through in a thread, so that others are served meanwhile."""
+
 
 class Datastores:
     """The bucket `datastores`. A datastore has no versions: registered again it is another place."""
@@ -26,7 +29,11 @@ class Datastores:
 
     async def places(self, spec: PipelineSpec, request: RunRequest) -> Places:
         """Return what a plan has to know; the bucket is read only for one that names a place."""
-        if not await asyncio.to_thread(mentions_places, spec, request.parameters):
+        if len(spec.steps) < IN_THREAD_STEPS_MIN:
+            mentioned = mentions_places(spec, request.parameters)
+        else:
+            mentioned = await asyncio.to_thread(mentions_places, spec, request.parameters)
+        if not mentioned:
             return ANYWHERE
         return Places({view.name: view.datastore for view in await self.registered()})
 
