@@ -19,6 +19,8 @@ import pytest
 from minio import Minio
 
 from penstock import Client
+from penstock.azureml.core.datastore import Datastore as AzureDatastore
+from penstock.azureml.core.datastore import listed
 from penstock.contracts.data import DATASTORES
 from penstock.contracts.queries import RunView, StepView
 from penstock.contracts.spec import PipelineSpec
@@ -550,6 +552,29 @@ def test_a_registered_datastore_is_read_by_its_name_and_by_its_addresses_in_azur
     penstock(stack, tmp_path, "datastore", "delete", "examples")
     refused = penstock(stack, tmp_path, "datastore", "show", "examples", code=3)
     assert refused.startswith("penstock: E_NOT_FOUND request.name: no datastore 'examples'")
+
+
+def test_a_script_for_sdk_v1_registers_a_container_once_and_uses_it(
+    local: Stack, tmp_path: Path
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "t.csv").write_text("1")
+
+    def register(container: str) -> AzureDatastore:
+        return AzureDatastore.register_azure_blob_container(
+            local.client, "blob", container, account_name="account"
+        )
+
+    store = register("data")
+    store.upload(tmp_path / "src", "titanic")
+    view = local.run({"a": copying("wasbs://data@account.blob.core.windows.net/titanic")})
+    assert by_name(view)["import--a--x"].outputs["data"].files == 1
+    assert register("other").name == "blob"  # what it is, somebody may have changed: it stays
+    assert local.files(store="blob") == {"titanic/t.csv": b"1"}
+    assert "blob" in listed(local.client)
+    store.unregister()
+    assert "blob" not in listed(local.client)
+    assert local.files(store="blob") == {"titanic/t.csv": b"1"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from penstock.contracts.queries import PipelineView, PlanForecast, RunSummary, RunView, WhyAnswer
+from penstock.contracts.queries import (
+    DatastoreCommand,
+    DatastoreView,
+    PipelineView,
+    PlanForecast,
+    RunSummary,
+    RunView,
+    WhyAnswer,
+)
 from penstock.contracts.requests import Reuse
 from penstock.contracts.spec import Scalar
 from penstock.sdk.async_client import AsyncClient
@@ -185,6 +193,14 @@ class Client:
     def pipeline(self, name: str) -> PipelineView:
         """Return a registered pipeline, "n" or "n@v"."""
         return self.background.call(self.asynchronous.pipeline(name))
+
+    def datastores(self) -> tuple[DatastoreView, ...]:
+        """Return all datastores by name."""
+        return self.background.call(self.asynchronous.datastores())
+
+    def datastore(self, verb: str, command: DatastoreCommand) -> DatastoreView:
+        """Register ("create"), return ("show") or forget ("delete") a datastore."""
+        return self.background.call(self.asynchronous.datastore(verb, command))
 
     def schedule(
         self,

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from penstock.azureml.exceptions import UserErrorException, unsupported
-from penstock.contracts.data import DATASTORES, DEFAULT_DATASTORE
+from penstock.contracts.data import DEFAULT_DATASTORE, azure_aliases
+from penstock.contracts.data import Datastore as Place
+from penstock.contracts.queries import DatastoreCommand
 from penstock.contracts.spec import Input, Output, PipelineSpec, StepSpec
 from penstock.ids import checked_name, is_name
 from penstock.sdk.client import client_of
 from penstock.sdk.definition import Definition, Local
+from penstock.sdk.submissions import who
 
 _defaults: dict[str, str] = {}
 """Workspace → the datastore that `set_default_datastore` has chosen, in this program."""
@@ -57,7 +60,10 @@ class Datastore:
         account_key: str | None = None,
         **unused: Any,
     ) -> "Datastore":
-        """Return a folder of the workspace under that name.
+        """Return the datastore of that name, registered if it is not: a folder of the workspace.
+
+        `penstock datastore create` says before or afterwards where its files really are. The container's
+        addresses (`https:`, `wasbs:`, `abfss:`) mean it from then on.
 
         Raises:
             UserErrorException: E_UNSUPPORTED, credentials: they belong to the executor's settings.
@@ -67,15 +73,21 @@ class Datastore:
                 "a datastore with a key in the program",
                 "`penstock datastore create` names the place; its executor has the key",
             )
-        return Datastore(workspace, datastore_name)
+        found = Datastore(workspace, datastore_name)
+        client = client_of(workspace)
+        if found.name not in {view.name for view in client.datastores()}:
+            place = Place(type="azure_blob", aliases=azure_aliases(account_name, container_name))
+            command = DatastoreCommand(name=found.name, datastore=place, who=who())
+            client.datastore("create", command)
+        return found
 
     def unregister(self) -> None:
-        """Forget a datastore of this workspace.
+        """Forget a registered datastore; its files stay where they are.
 
         Raises:
-            UserErrorException: E_UNSUPPORTED.
+            NotFound: there is none of this name.
         """
-        raise unsupported("Datastore.unregister", f"`penstock datastore archive {self.name}`")
+        client_of(self.workspace).datastore("delete", DatastoreCommand(name=self.name, who=who()))
 
     # -- what lies there ----------------------------------------------------------------------------
 
@@ -175,7 +187,8 @@ def fetched(workspace: Any, location: str, into: Path) -> Path:
 
 def listed(workspace: Any) -> Mapping[str, Datastore]:
     """Return the datastores of a workspace by name."""
-    return {name: Datastore(workspace, name) for name in DATASTORES}
+    views = client_of(workspace).datastores()
+    return {view.name: Datastore(workspace, view.name) for view in views}
 
 
 def set_default(workspace: Any, name: str) -> None:
