@@ -12,6 +12,7 @@ from penstock.runtime.settings import load, refuse_unknown_variables
 from penstock.trees.client import TreeClient
 from penstock_planner.decide.environments import Environments
 from penstock_planner.settings import Settings
+from penstock_planner.shell.assets import Assets
 from penstock_planner.shell.callers import Callers
 from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.intake import Intake
@@ -31,6 +32,7 @@ NEEDED = (
     "reuse",
     "latest",
     "datastores",
+    "assets",
 )
 CONCURRENCY_MAX = 1_000
 ARTIFACT_PATIENCE_S = 2.0
@@ -60,7 +62,10 @@ async def serve(context: Context[Settings]) -> None:
     pipelines = Pipelines(bus, names, trees, environments=environments, crash=context.crash)
     callers = Callers(bus, names, log)
     datastores = Datastores(bus, names)
-    runs = Runs(bus, names, pipelines, trees, datastores=datastores, crash=context.crash)
+    assets = Assets(bus, names)
+    runs = Runs(
+        bus, names, pipelines, trees, datastores=datastores, assets=assets, crash=context.crash
+    )
     intake = Intake(
         bus,
         names,
@@ -71,7 +76,7 @@ async def serve(context: Context[Settings]) -> None:
         crash=context.crash,
     )
     queries = await Queries(
-        bus, names, pipelines, trees, context.clock, datastores=datastores
+        bus, names, pipelines, trees, context.clock, datastores=datastores, assets=assets
     ).start()
     await callers.start()
     await intake.start()

@@ -8,6 +8,7 @@ from penstock.contracts import (
     inbox,
     plans,
     queries,
+    registry,
     requests,
     schedules,
     work,
@@ -527,6 +528,36 @@ MESSAGES: dict[str, Message | Strict | object] = {
         datastore=data.Datastore(url="s3://bucket/lake"),
         created_at=1.0,
         who="ada@lab",
+    ),
+    "query.asset": registry.AssetCommand(
+        kind="data",
+        name="titanic",
+        version="2026-11-26",
+        data=registry.DataContent(type="uri_file", path=f"artifact:{DIGEST}"),
+        description="passengers",
+        tags={"source": "public"},
+        git=GIT,
+        who="ada@lab",
+    ),
+    "query.asset.answer": registry.AssetView(
+        kind="environment",
+        name="sklearn",
+        version="1.5",
+        content=DIGEST,
+        created_at=1.0,
+        archived_at=2.0,
+        who="ada@lab",
+        environment=EnvironmentSpec(pip=("scikit-learn",), python="3.11"),
+    ),
+    "query.assets.answer": registry.AssetsAnswer(
+        assets=(
+            registry.AssetView(
+                kind="component",
+                name="prep",
+                version="3",
+                component=StepSpec(command="python prep.py"),
+            ),
+        )
     ),
     "query.pipeline": queries.PipelineCommand(name="digits", version="3", who="ada@lab"),
     "query.pipeline.answer": queries.PipelineView(

@@ -49,6 +49,8 @@ class Resolved:
     git: GitInfo | None = None
     tree: str = ""
     """Digest of the stored tree that holds it, when it came as one."""
+    original: PipelineSpec | None = None
+    """What is kept instead, when `spec` grew too large by what its references mean."""
 
 
 class Pipelines:
@@ -124,7 +126,7 @@ class Pipelines:
             await self.specs.bus.last(self.specs.stream, self.specs.subject(resolved.digest))
             is None
         ):
-            kept = stripped(resolved.spec)
+            kept = stripped(resolved.original or resolved.spec)
             large = bool(resolved.tree) and len(spec_bytes(kept)) > SPEC_KEPT_BYTES_MAX
             value: StoredSpec = PREFIX + resolved.tree if large else kept
             await self.specs.put(resolved.digest, value, message_id=resolved.digest)

@@ -21,6 +21,7 @@ from penstock.contracts.queries import (
     Refusal,
     ReuseEntry,
 )
+from penstock.contracts.registry import AssetCommand, AssetsAnswer, AssetView
 from penstock.contracts.requests import RunRequest
 from penstock.contracts.subjects import Subjects
 from penstock.errors import Invalid, PenstockError, Transient
@@ -29,9 +30,10 @@ from penstock.trees.client import TreeClient
 from penstock_planner.decide.forecast import Asked, Found, asked, completed, foresee, outlook_of
 from penstock_planner.decide.plan import NAME_DEFAULT, Origin, Plan, checked
 from penstock_planner.decide.reading import pipeline_of, read
+from penstock_planner.shell.assets import Assets
 from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.pipelines import Pipelines, is_set
-from penstock_planner.shell.runs import plan_of
+from penstock_planner.shell.runs import plan_of, without_references
 
 SERVICE = "penstock-planner"
 QUEUE = "planner"
@@ -54,6 +56,7 @@ class Queries:
         clock: Clock,
         *,
         datastores: Datastores,
+        assets: Assets,
     ) -> None:
         self.bus = bus
         self.names = names
@@ -61,6 +64,7 @@ class Queries:
         self.trees = trees
         self.clock = clock
         self.datastores = datastores
+        self.assets = assets
         self.reuse = Bucket(bus, names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(bus, names.bucket("latest"), LatestEntry)
 
@@ -75,6 +79,11 @@ class Queries:
             "datastore.list": self.list_datastores,
             "datastore.show": self.show_datastore,
             "datastore.delete": self.delete_datastore,
+            "asset.create": self.create_asset,
+            "asset.list": self.list_assets,
+            "asset.show": self.show_asset,
+            "asset.archive": self.archive_asset,
+            "asset.restore": self.restore_asset,
         }
         endpoints = {
             self.names.query(what): self._endpoint(answer) for what, answer in answering.items()
@@ -98,10 +107,13 @@ class Queries:
         """Return what would become of each step if this request were made now."""
         request = read(data, RunRequest, "request")
         resolved = await self.pipelines.resolved(request, float("inf"))
+        resolved, request, said = await without_references(
+            self.assets, resolved, request, float("inf")
+        )
         places = await self.datastores.places(resolved.spec, request)
         origin = Origin(run="", version=resolved.version, places=places)
         plan = await plan_of(resolved, request, origin, self.pipelines.environments)
-        notes = list(plan.notes)
+        notes = [*said, *plan.notes]
         outlook = outlook_of(plan.steps, plan.head.reuse)
         nearer = list(outlook.steps)
         while questions := asked(nearer, outlook):
@@ -153,8 +165,9 @@ class Queries:
                 hint="write `name:` into the file, or give one with --name",
             )
         checked_name(name, "request.name")
-        places = await self.datastores.places(resolved.spec, RunRequest())
-        spec = msgspec.structs.replace(resolved.spec, name=name)
+        meant, _, _ = await without_references(self.assets, resolved, RunRequest(), float("inf"))
+        places = await self.datastores.places(meant.spec, RunRequest())
+        spec = msgspec.structs.replace(meant.spec, name=name)
         checked(spec, self.pipelines.environments, places)
         return await self.pipelines.create(name, resolved, command.who, self.clock.now())
 
@@ -197,6 +210,28 @@ class Queries:
     async def delete_datastore(self, data: bytes) -> DatastoreView:
         """Forget one datastore and return what it was."""
         return await self.datastores.delete(read(data, DatastoreCommand, "request").name)
+
+    # -- the registry ----------------------------------------------------------------------------
+    async def create_asset(self, data: bytes) -> AssetView:
+        """Register a component, an environment, data or a model."""
+        return await self.assets.create(read(data, AssetCommand, "request"), self.clock.now())
+
+    async def list_assets(self, data: bytes) -> AssetsAnswer:
+        """Return the newest version of each name of a kind, or all versions of one."""
+        found = await self.assets.listed(read(data, AssetCommand, "request"))
+        return AssetsAnswer(assets=found.assets[-LISTED_MAX:])
+
+    async def show_asset(self, data: bytes) -> AssetView:
+        """Return one version."""
+        return await self.assets.show(read(data, AssetCommand, "request"))
+
+    async def archive_asset(self, data: bytes) -> AssetsAnswer:
+        """Hide a version, or all of a name."""
+        return await self.assets.archive(read(data, AssetCommand, "request"), self.clock.now())
+
+    async def restore_asset(self, data: bytes) -> AssetsAnswer:
+        """Undo that."""
+        return await self.assets.restore(read(data, AssetCommand, "request"))
 
 
 def _command(data: bytes) -> PipelineCommand:

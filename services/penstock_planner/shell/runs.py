@@ -9,6 +9,7 @@ the first.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from typing import cast
 
@@ -43,11 +44,12 @@ from penstock.units import Seconds
 from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.places import Places
 from penstock_planner.decide.plan import Origin, Plan, as_run, parts_of, planned
-from penstock_planner.decide.reading import Wish, content_of
+from penstock_planner.decide.reading import Wish, content_of, digest_and_bytes
 from penstock_planner.decide.rerun import steps_named, steps_to_run, with_given
+from penstock_planner.shell.assets import Assets
 from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.pipelines import Pipelines, Resolved
-from penstock_planner.state import KeyEntry
+from penstock_planner.state import SPEC_KEPT_BYTES_MAX, KeyEntry
 
 QUERY_WAIT_S = 5.0
 IN_THREAD_STEPS_MIN = 500
@@ -66,6 +68,7 @@ class Runs:
         trees: TreeClient,
         *,
         datastores: Datastores | None = None,
+        assets: Assets | None = None,
         crash: Crash = never,
     ) -> None:
         self.bus = bus
@@ -74,6 +77,7 @@ class Runs:
         self.pipelines = pipelines
         self.trees = trees
         self.datastores = datastores or Datastores(bus, names)
+        self.assets = assets or Assets(bus, names)
         self.keys = Bucket(bus, names.bucket("keys"), KeyEntry)
         self.summaries = Bucket(bus, names.bucket("runs"), RunSummary)
 
@@ -102,9 +106,11 @@ class Runs:
             return await self._as_it_is(entry.run)
         at = entry.at if entry else message.at
         resolved = await self.pipelines.resolved(request, at)
-        places = await self.datastores.places(resolved.spec, request)
+        resolved, asked, notes = await without_references(self.assets, resolved, request, at)
+        places = await self.datastores.places(resolved.spec, asked)
         origin = self._origin(wish, message, entry, resolved, places)
-        plan = await plan_of(resolved, request, origin, self.pipelines.environments)
+        plan = await plan_of(resolved, asked, origin, self.pipelines.environments)
+        plan = dataclasses.replace(plan, notes=notes + plan.notes)
         return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
 
     def _origin(
@@ -263,7 +269,10 @@ class Runs:
             raise _not_ended(request.run, QUEUED)
         spec = await self.pipelines.spec(summary.spec, summary.pipeline)
         resolved = Resolved(spec, summary.spec, summary.version, summary.git)
-        asked = _as_request(summary, request)
+        at = entry.at if entry else message.at
+        again_as = _as_request(summary, request)
+        resolved, asked, _ = await without_references(self.assets, resolved, again_as, at)
+        spec = resolved.spec
         places = await self.datastores.places(spec, asked)
         origin = self._origin(wish, message, entry, resolved, places, rerun_of=request.run)
         known = self.pipelines.environments
@@ -273,7 +282,6 @@ class Runs:
                 raise _not_ended(request.run, summary.state)
             before = await plan_of(resolved, _as_request(summary, None), origin, known)
             plan = await self._taking_over(request, before, plan)
-        at = entry.at if entry else message.at
         return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
 
     async def _taking_over(self, request: RerunRequest, before: Plan, plan: Plan) -> Plan:
@@ -312,6 +320,28 @@ class Runs:
             views |= {view.step: view for view in page.steps}
             if not page.steps or len(views) >= page.steps_total:
                 return views
+
+
+async def without_references(
+    assets: Assets, resolved: Resolved, request: RunRequest, at: float
+) -> tuple[Resolved, RunRequest, tuple[str, ...]]:
+    """Return a spec and a request whose references are what they meant at `at`, and notes about that.
+
+    The spec that is kept is the one without references, so that a rerun means the same. Only one too
+    large for that is kept as it came, and means what its references mean then.
+    """
+    found = await assets.resolved(resolved.spec, request.parameters, at)
+    if found.spec is not resolved.spec:
+        digest, data = digest_and_bytes(found.spec)
+        small = len(data) <= SPEC_KEPT_BYTES_MAX
+        resolved = dataclasses.replace(
+            resolved,
+            spec=found.spec,
+            digest=digest if small else resolved.digest,
+            tree="" if small else resolved.tree,
+            original=None if small else resolved.spec,
+        )
+    return resolved, msgspec.structs.replace(request, parameters=found.parameters), found.notes
 
 
 async def plan_of(

@@ -10,7 +10,15 @@ from typing import Any
 
 import msgspec
 
-from penstock.contracts import dead_letters, events, queries, requests, schedules, work
+from penstock.contracts import (
+    dead_letters,
+    events,
+    queries,
+    registry,
+    requests,
+    schedules,
+    work,
+)
 from penstock.contracts.schedules import ScheduleView
 from penstock.contracts.spec import PipelineSpec
 
@@ -54,6 +62,22 @@ _QUERIES.update(
             ("show", "Show a message that nobody could take in."),
             ("replay", "Put it back where it came from, once."),
             ("delete", "Drop it."),
+        )
+    }
+)
+_QUERIES.update(
+    {
+        f"asset.{verb}": (registry.AssetCommand, answer, text)
+        for verb, answer, text in (
+            (
+                "create",
+                registry.AssetView,
+                "Register a component, an environment, data or a model.",
+            ),
+            ("list", registry.AssetsAnswer, "List what is registered of a kind."),
+            ("show", registry.AssetView, "Show a registered version."),
+            ("archive", registry.AssetsAnswer, "Hide a version, or all of a name."),
+            ("restore", registry.AssetsAnswer, "Undo that."),
         )
     }
 )

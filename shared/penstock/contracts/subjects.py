@@ -15,7 +15,8 @@ The first token of every subject is the workspace. Outsiders see `request`, `que
 | dead                           | dead.> and advisories   | messages nobody could take in             |
 
 Buckets (`KV_<workspace>-<bucket>`, keys under `$KV.<workspace>-<bucket>.`, readable with `nats kv`):
-pipelines, specs, keys (idempotency), runs, reuse, latest, schedules, cursors, artifacts, datastores.
+pipelines, specs, keys (idempotency), runs, reuse, latest, schedules, cursors, artifacts, datastores,
+assets (components, environments, data, models).
 """
 
 from dataclasses import dataclass

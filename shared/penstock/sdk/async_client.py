@@ -35,6 +35,7 @@ from penstock.contracts.queries import (
     WhyAnswer,
     WhyQuestion,
 )
+from penstock.contracts.registry import AssetCommand, AssetsAnswer, AssetView
 from penstock.contracts.requests import CancelRequest, RerunRequest, Reuse, RunAnswer, RunRequest
 from penstock.contracts.spec import PipelineSpec, Scalar
 from penstock.contracts.subjects import Subjects
@@ -258,6 +259,26 @@ class AsyncClient:
             return await talk.ask("pipeline.create", command, PipelineView, "planner")
         except Refused as error:
             raise placed(error, definition) from error
+
+    async def register_asset(self, command: AssetCommand, definition: Definition) -> AssetView:
+        """Store what a definition names, and register it: see penstock.sdk.assets."""
+        from penstock.sdk.assets import completed
+        from penstock.sdk.uploads import scanned_spec
+
+        talk = await self.open()
+        found = await scanned_spec(definition, self.trees)
+        wish = completed(command, found.spec)
+        return await talk.ask("asset.create", wish, AssetView, "planner")
+
+    async def asset(self, command: AssetCommand) -> AssetView:
+        """Return a registered version."""
+        talk = await self.open()
+        return await talk.ask("asset.show", command, AssetView, "planner")
+
+    async def assets(self, verb: str, command: AssetCommand) -> tuple[AssetView, ...]:
+        """Return ("list"), hide ("archive") or bring back ("restore") registered versions."""
+        talk = await self.open()
+        return (await talk.ask(f"asset.{verb}", command, AssetsAnswer, "planner")).assets
 
     # -- questions ----------------------------------------------------------------------------------
 

@@ -1,0 +1,5 @@
+"""`penstock component`: see asset.py."""
+
+from penstock.cli.asset import group
+
+command = group("component")

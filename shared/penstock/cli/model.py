@@ -1,0 +1,5 @@
+"""`penstock model`: see asset.py."""
+
+from penstock.cli.asset import group
+
+command = group("model")
