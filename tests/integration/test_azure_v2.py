@@ -108,3 +108,51 @@ def test_a_script_for_v2_runs(services: Fleet, tmp_path: Path) -> None:
     said = ran(services, tmp_path, "script.py")
     assert "failed as it should: E_RUN_FAILED" in said
     assert said.splitlines()[-1] == "done"
+
+
+COMPONENTS = '''
+from pathlib import Path
+from penstock.mldesigner import Input, Output, command_component
+
+
+@command_component(name="split_text", display_name="Split", environment=None)
+def split(text: Input(type="uri_file"), words: Output(type="uri_folder"), least: int = 2, note: str = None) -> int:
+    """Splits a text into words."""
+    found = [word for word in Path(text).read_text().split() if len(word) >= least]
+    Path(words, "words.txt").write_text("\\n".join(found))
+    assert note is None
+    return len(found)
+
+
+@command_component
+def check(words: Input(type="uri_folder"), count: int, out: Output(type="uri_file")):
+    found = Path(words, "words.txt").read_text().split()
+    assert len(found) == count, (found, count)
+    Path(out).write_text(" ".join(found))
+'''
+BUILDING = """
+from components import check, split
+from penstock.azure.ai.ml import Input, MLClient, dsl
+
+@dsl.pipeline
+def checking(text):
+    parts = split(text=text)
+    checked = check(words=parts.outputs.words, count=parts.outputs.output)
+    return {"text": checked.outputs.out}
+
+client = MLClient.from_config()
+job = client.jobs.create_or_update(checking(text=Input(type="uri_file", path="words.txt")))
+client.jobs.stream(job.name)
+client.jobs.download(job.name, output_name="text", download_path="../got")
+"""
+
+
+def test_components_written_as_functions_run(services: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "components.py").write_text(COMPONENTS)
+    (folder / "building.py").write_text(BUILDING)
+    (folder / "words.txt").write_text("a be cee a dee\n")
+    ran(services, folder, "building.py")
+    (found,) = (path for path in (tmp_path / "got").rglob("*") if path.is_file())
+    assert found.read_text() == "be cee dee"

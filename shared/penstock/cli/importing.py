@@ -177,12 +177,6 @@ def _import(
     node: ast.Import | ast.ImportFrom, name: str, shown: str, lines: list[str]
 ) -> Iterator[Finding]:
     line = lines[node.lineno - 1].strip()
-    if name == "mldesigner":
-        yield Finding(
-            "cannot", shown, node.lineno, line,
-            "write the component as YAML, or as a function: from penstock import step",
-        )  # fmt: skip
-        return
     if name == "mltable":
         return
     try:
