@@ -49,6 +49,9 @@ def test_an_environment_is_a_spec_a_name_or_nothing() -> None:
         conda={"name": "environment", "dependencies": ["numpy", {"pip": ["joblib==1.4"]}]},
         variables={"A": "1"},
     )
+    assert Environment.get(None, "made").spec() == "azureml:made@latest"
+    made.register(None)
+    assert Environment.get(None, "made") is made
     image = Environment.from_docker_image("image", "python:3.11")
     assert image.spec() == EnvironmentSpec(name="image", image="python:3.11")
 

@@ -1,6 +1,7 @@
 """What steps run in, as SDK v1 has it; becomes the `EnvironmentSpec` of the steps."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -185,11 +186,30 @@ class Environment:
     def get(
         workspace: Any, name: str, version: str | None = None, label: str | None = None
     ) -> "Environment":
-        """Return a registered or curated environment; what is in it is looked up when a run is submitted."""
+        """Return an environment by name: this program's own, or one that is looked up at submission."""
+        known = _known.get((getattr(workspace, "id", ""), name))
+        if known is not None and version is None:
+            return known
         found = Environment(name)
         found.version = version
         found._reference = f"azureml:{name}:{version}" if version else f"azureml:{name}@latest"
         return found
+
+    def register(self, workspace: Any) -> "Environment":
+        """Know it by its name in this program. Steps that use it carry all that is in it."""
+        _known[getattr(workspace, "id", ""), self.name] = self
+        return self
+
+    def build(self, workspace: Any, **unused: Any) -> "Built":
+        """Return at once: it is built where the first step needs it, once for all."""
+        return Built()
+
+    @staticmethod
+    def list(workspace: Any) -> Mapping[str, "Environment"]:
+        """Return the environments that this program has registered, by name."""
+        return {
+            name: one for (at, name), one in _known.items() if at == getattr(workspace, "id", "")
+        }
 
     # -- what it becomes ----------------------------------------------------------------------------
 
@@ -232,6 +252,20 @@ class Environment:
             self.python.conda_dependencies = CondaDependencies(conda)
         if pip is not None:
             self._pip = requirements(pip)
+
+
+_known: dict[tuple[str, str], Environment] = {}
+"""(workspace, name) → what `register` was told in this program."""
+
+
+class Built:
+    """An image that is built when it is needed."""
+
+    status = "Succeeded"
+
+    def wait_for_completion(self, show_output: bool = True) -> "Built":
+        """Return at once."""
+        return self
 
 
 def requirements(file: str | Path) -> tuple[str, ...]:

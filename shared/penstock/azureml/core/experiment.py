@@ -1,5 +1,6 @@
 """Experiments: names that group runs."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ class Experiment:
             regenerate_outputs=regenerate_outputs,
             continue_on_step_failure=continue_on_step_failure,
         )
+        for note in run.notes:
+            print(f"note: {note}", file=sys.stderr)  # noqa: T201 - where v1 tells of a submission as well
         return PipelineRun(self, run.id)
 
     def start_logging(self, *given: Any, **named: Any) -> Any:

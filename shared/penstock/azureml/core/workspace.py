@@ -11,6 +11,7 @@ from penstock.sdk.client import Client
 if TYPE_CHECKING:
     from penstock.azureml.core.compute import ComputeTarget
     from penstock.azureml.core.datastore import Datastore
+    from penstock.azureml.core.environment import Environment
     from penstock.azureml.core.experiment import Experiment
     from penstock.azureml.core.run import Run
 
@@ -117,6 +118,13 @@ class Workspace:
         from penstock.azureml.core.datastore import listed
 
         return listed(self)
+
+    @property
+    def environments(self) -> "Mapping[str, Environment]":
+        """Environments that this program has registered, by name."""
+        from penstock.azureml.core.environment import Environment
+
+        return Environment.list(self)
 
     @property
     def compute_targets(self) -> "Mapping[str, ComputeTarget]":

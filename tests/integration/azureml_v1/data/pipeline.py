@@ -1,6 +1,7 @@
-from penstock.azureml.core import Dataset, Datastore, Experiment, Workspace
+from penstock.azureml.core import Dataset, Datastore, Experiment, Model, Workspace
 from penstock.azureml.data import OutputFileDatasetConfig
 from penstock.azureml.data.datapath import DataPath, DataPathComputeBinding
+from penstock.azureml.exceptions import UserErrorException
 from penstock.azureml.pipeline.core import Pipeline, PipelineParameter
 from penstock.azureml.pipeline.steps import PythonScriptStep
 
@@ -26,6 +27,10 @@ assert run.get_metrics()["total"] == 6, run.get_metrics()
 assert run.get_metrics()["mean"] * 3 == 10, run.get_metrics()
 store.download("got", prefix="out/out")
 print("total", open("got/total.txt").read())
+try:
+    Model.register(ws, model_path="table.csv", model_name="kept")
+except UserErrorException as error:  # as long as there is no registry of models
+    assert error.code == "E_UNSUPPORTED", error
 store.upload("other", "in/other")
 again = Experiment(ws, "data").submit(
     pipeline, pipeline_parameters={"rows": DataPath(store, "in/other")}
