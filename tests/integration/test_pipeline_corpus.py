@@ -12,15 +12,17 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock import Client
 from penstock.contracts.queries import RunView
+from penstock.contracts.spec import EnvironmentSpec, PipelineSpec
 from penstock.errors import PenstockError
 from penstock.sdk.run import Run
 from penstock.sdk.submissions import definition_of
@@ -37,8 +39,9 @@ WAIT_S = 240
 DOCKER = (
     "hello_command", "three_in_a_row", "nested_twice", "three_deep", "optional_inputs", "typed_literals",
     "expressions_in_strings", "as_bash_would", "files_and_folders", "component_is_the_job",
+    "three_ranks", "mini_batches", "best_of_trials",
 )  # fmt: skip
-"""They need nothing but a shell and the image they name."""
+"""They need nothing but a shell and a bare Python."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,13 @@ def text_in(folder: Path, name: str) -> str:
     return file.read_text().strip()
 
 
+def found_text(client: Client, run: Run, name: str, folder: Path) -> str:
+    output = name.partition("/")[0]
+    if not (folder / output).exists():
+        client.download(run.id, folder / output, output=output)
+    return text_in(folder, name)
+
+
 def logs_of(client: Client, run: Run) -> str:
     return "\n".join(str(line) for line in client.lines(run.id))
 
@@ -270,11 +280,60 @@ def test_a_pipeline_gives_what_it_must(case: Case, client: Client, tmp_path: Pat
     plain = {step: "succeeded" if state == "reused" else state for step, state in states.items()}
     assert (view.state, plain) == (case.state, expected), logs_of(client, run)
     assert not case.count or len(states) == case.count
-    for output in {name.partition("/")[0] for name in case.texts}:
-        client.download(run.id, tmp_path / output, output=output)
-    assert {name: text_in(tmp_path, name) for name in case.texts} == case.texts
+    found = {name: found_text(client, run, name, tmp_path) for name in case.texts}
+    assert found == case.texts
     if case.also is not None:
         case.also(run, tmp_path)
+
+
+# -- in containers -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_containers(
+    nats: NatsServer, image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    """The same services with an executor that runs steps in containers."""
+    directory = tmp_path_factory.mktemp("corpus-docker")
+    workspace = f"{WORKSPACE}-docker"
+    with Fleet(
+        directory, bus=nats.url, store=f"file:{directory / 'store'}", workspace=workspace
+    ) as fleet:
+        for service in SERVICES:
+            if service == "executor":
+                fleet.start(service, targets=TARGETS, slots="2", kind="docker")
+            else:
+                fleet.start(service)
+        with Client(bus=fleet.bus, workspace=workspace) as found:
+            yield found
+
+
+def with_image(spec: PipelineSpec, image: str) -> PipelineSpec:
+    """Return the pipeline in another image: the one that this machine's engine has."""
+    steps = {
+        name: msgspec.structs.replace(step, pipeline=with_image(step.pipeline, image))
+        if step.pipeline
+        else msgspec.structs.replace(step, environment=EnvironmentSpec(image=image))
+        for name, step in spec.steps.items()
+    }
+    return msgspec.structs.replace(spec, steps=steps)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("folder", DOCKER)
+def test_a_third_of_them_gives_the_same_in_containers(
+    folder: str, in_containers: Client, image: str, tmp_path: Path
+) -> None:
+    case = next(case for case in CASES if case.folder == folder)
+    definition = definition_of(case.path)
+    assert definition is not None
+    definition = replace(definition, spec=with_image(definition.spec, image))
+    run = in_containers.submit(definition, parameters=case.parameters)
+    view = in_containers.wait(run.id, WAIT_S)
+    assert view.state == "succeeded", logs_of(in_containers, run)
+    assert {
+        text: found_text(in_containers, run, text, tmp_path) for text in case.texts
+    } == case.texts
 
 
 # -- what is refused, and what is said about it --------------------------------------------------
