@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from penstock.contracts.artifacts import TreeRef, tree_ref
-from penstock.contracts.data import Location
+import msgspec
+
+from penstock.contracts.artifacts import PREFIX, TreeRef, tree_ref
+from penstock.contracts.codec import decoded, encoded
+from penstock.contracts.data import Asset, Location
+from penstock.contracts.queries import Refusal
+from penstock.contracts.registry import AssetCommand, AssetView, DataContent
 from penstock.contracts.spec import FILES, PRIMITIVES
 from penstock.contracts.work import WorkItem
-from penstock.errors import Invalid, Transient
+from penstock.errors import BusUnavailable, Invalid, NotFound, Transient
 from penstock_executor.bringing import brought
 from penstock_executor.decide import layout
 from penstock_executor.placing import leave, put_in_place, upload, waiting_folder
@@ -25,6 +30,7 @@ from penstock_executor.storing import owner_of
 from penstock_executor.workshop import Patience, Workshop
 
 LEAVE_S = 5.0
+REGISTRY_WAIT_S = 10.0
 BROUGHT = "data"
 """Name of the folder below the attempt's inputs that trees go through."""
 T = TypeVar("T")
@@ -87,7 +93,36 @@ async def _copied(
         await _written(shop, place, patience, Written(digest, item.destination, only))
         note(f"{_counted(len(files))} written to {item.destination.text()}")
         shop.crash("executor.after-write")
+    if item.asset is not None:
+        view = await _registered(shop, item, item.asset, digest)
+        note(f"registered as azureml:{view.name}:{view.version}, a {view.kind} asset")
     return tree_ref(manifest)
+
+
+async def _registered(shop: Workshop, item: WorkItem, asset: Asset, digest: str) -> AssetView:
+    """Register a tree and return its version; done again it is the same version, since the content is.
+
+    Raises:
+        Invalid: the registry refuses it: E_EXISTS, the version is there with another content.
+        Transient: E_BUS and the like, nobody answers.
+    """
+    content = msgspec.convert({"type": asset.type, "path": PREFIX + digest}, DataContent)
+    command = AssetCommand(
+        kind=asset.kind,
+        name=asset.name,
+        version=asset.version,
+        data=content,
+        who=f"run/{item.run}",
+    )
+    subject = shop.names.query("asset.create")
+    try:
+        answer = await shop.bus.request(subject, encoded(command), timeout_s=REGISTRY_WAIT_S)
+    except NotFound as error:
+        raise BusUnavailable("no registry answers", where=subject) from error
+    if b'"error"' in answer.data[:16]:
+        said = decoded(answer.data, Refusal).error
+        raise Invalid(said.message, code=said.code, where=item.step, hint=said.hint)
+    return decoded(answer.data, AssetView)
 
 
 @dataclass(frozen=True, slots=True)

@@ -417,6 +417,33 @@ def test_credentials_of_a_datastore_reach_no_step_no_message_and_no_log(afar: St
     assert all(password not in afar.fleet.tail(name, 10**6) for name in afar.fleet.members)
 
 
+# -- names ------------------------------------------------------------------------------------------
+def test_an_output_with_a_name_can_be_used_by_that_name_also_when_its_step_is_reused(
+    local: Stack, tmp_path: Path
+) -> None:
+    make = {
+        "command": "echo 1 > ${{outputs.y}}/x",
+        "outputs": {"y": {"name": "prepared", "path": BLOB + "prepared"}},
+    }
+    view = local.run({"make": make})
+    said = [line.text for line in local.client.lines(view.run, "copy--make--y")]
+    assert said[-1] == "[penstock: registered as azureml:prepared:1, a data asset]"
+    local.run({"make": make})  # the same content is the same version
+    use = {"command": "cat ${{inputs.x}}/x", "inputs": {"x": {"path": "azureml:prepared@latest"}}}
+    view = local.run({"use": use})
+    assert [line.text for line in local.client.lines(view.run, "use")] == ["1"]
+    more = {**make, "command": "echo 2 > ${{outputs.y}}/x"}
+    view = local.run({"make": more})
+    said = [line.text for line in local.client.lines(view.run, "copy--make--y")]
+    assert said[-1] == "[penstock: registered as azureml:prepared:2, a data asset]"
+    taken = {**more, "outputs": {"y": {"name": "prepared", "version": "1"}}}
+    view = local.run({"make": taken}, "failed")
+    failed = by_name(view)["copy--make--y"]
+    assert failed.attempts == 1
+    assert failed.error is not None
+    assert failed.error.code == "E_EXISTS"
+
+
 # -- values, artifacts, modes -----------------------------------------------------------------------
 def test_a_value_that_one_step_writes_is_a_literal_of_the_next(local: Stack) -> None:
     make: dict[str, Any] = {

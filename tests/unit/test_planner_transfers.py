@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.contracts.data import Datastore, Location, azure_aliases
+from penstock.contracts.data import Asset, Datastore, Location, azure_aliases
 from penstock.contracts.plans import Bound, PlannedOutput, PlannedStep
 from penstock.contracts.requests import RunRequest
 from penstock.errors import Invalid
@@ -226,12 +226,16 @@ def test_a_copy_step_writes_its_input_to_the_path_of_its_output() -> None:
     assert "E_TYPE steps.up: a copy has one input" in refusal({"up": {**copy, "inputs": {"a": 3}}})
 
 
-def test_a_name_that_is_not_registered_yet_is_told_and_a_version_alone_refused() -> None:
-    made = plan({"a": step(outputs={"y": {"name": "mine"}})})
-    assert made.notes == ("steps.a.outputs.y.name: 'mine' is not registered in this release",)
-    assert [each.name for each in made.steps] == ["a"]
+def test_an_output_with_a_name_is_registered_by_a_step_of_its_own() -> None:
+    outputs = {"y": {"name": "mine", "version": "3", "type": "mlflow_model"}}
+    made = by_name(plan({"a": step(outputs=outputs)}))["copy--a--y"]
+    assert made.asset == Asset(name="mine", kind="model", type="mlflow_model", version="3")
+    assert (made.destination, made.needs, made.deterministic) == (None, ("a",), False)
     assert refusal({"a": step(outputs={"y": {"version": "3"}})}).startswith(
         "E_TYPE steps.a.outputs.y: a version without a name"
+    )
+    assert refusal({"a": step(outputs={"y": {"name": "no/name"}})}).startswith(
+        "E_ID steps.a.outputs.y.name: 'no/name' is not a name"
     )
 
 

@@ -29,6 +29,7 @@ _FINAL = frozenset(
         "E_DATA_PERMISSION",
         "E_DATA_TYPE",
         "E_ENVIRONMENT",
+        "E_EXISTS",
         "E_EXTRA",
         "E_ID",
         "E_INPUT_CHANGED",

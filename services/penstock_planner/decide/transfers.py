@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from penstock.contracts.data import DEFAULT_DATASTORE, Location
+from penstock.contracts.data import DEFAULT_DATASTORE, Asset, Location
 from penstock.contracts.plans import Bound, PlannedOutput, PlannedStep
-from penstock.contracts.spec import PipelineSpec
+from penstock.contracts.registry import is_version
+from penstock.contracts.spec import PRIMITIVES, PipelineSpec
 from penstock.errors import Invalid
 from penstock.ids import is_name
 from penstock_planner.decide.draft import INSIDE, Draft, Made, Sink, shortened
@@ -31,6 +32,7 @@ ATTEMPTS_MAX = 4
 RETRY_DELAY_S = 2.0
 """Networks and servers have bad moments: 2, 4, 8 seconds."""
 DATA = "data"
+MODELS = ("mlflow_model", "custom_model", "triton_model")
 
 _MACRO = re.compile(
     r"\$\{\{\s*(name|output_name|default_datastore)\s*\}\}|\{(run-id|output-name)\}", re.IGNORECASE
@@ -70,14 +72,11 @@ def datastore_of(spec: PipelineSpec, problems: Problems) -> str:
 def _add_copy(steps: Steps, maker: Made, sink: Sink, draft: Draft) -> None:
     step, output = steps[maker[0]], steps[maker[0]].outputs[maker[1]]
     destination = _destination(maker, sink, draft) if sink.path else None
-    if sink.name:
-        draft.notes.append(
-            f"{sink.where}.name: {shown(sink.name)} is not registered in this release"
-        )
-    if destination is None:
+    asset = _asset(sink, output, maker, draft) if sink.name else None
+    if destination is None and asset is None:
         return
     if step.kind == "copy":
-        steps[step.name] = replace(step, destination=destination)
+        steps[step.name] = replace(step, destination=destination, asset=asset)
         return
     name = _new_name(f"copy{INSIDE}{step.name}{INSIDE}{maker[1]}", steps, draft)
     steps[name] = PlannedStep(
@@ -85,6 +84,7 @@ def _add_copy(steps: Steps, maker: Made, sink: Sink, draft: Draft) -> None:
         command="",
         kind="copy",
         destination=destination,
+        asset=asset,
         inputs={DATA: Bound(type=output.type, step=step.name, output=maker[1])},
         outputs={
             DATA: PlannedOutput(type=output.type, file=output.file or _file_of(output, maker))
@@ -126,6 +126,23 @@ def _destination(maker: Made, sink: Sink, draft: Draft) -> Location | None:
         )
         return None
     return location
+
+
+def _asset(sink: Sink, output: PlannedOutput, maker: Made, draft: Draft) -> Asset | None:
+    where = f"{sink.where}.name"
+    if not is_name(sink.name):
+        draft.problems.add("E_ID", where, f"{shown(sink.name)} is not a name")
+        return None
+    if sink.version and not is_version(sink.version):
+        draft.problems.add("E_ID", where, f"{shown(sink.version)} is not a version")
+        return None
+    return Asset(
+        name=sink.name,
+        kind="model" if output.type in MODELS else "data",
+        type="uri_file" if output.type in PRIMITIVES else output.type,
+        version=sink.version,
+        file=_file_of(output, maker),
+    )
 
 
 def _file_of(output: PlannedOutput, maker: Made) -> str:
