@@ -132,6 +132,10 @@ class TabularDatasetFactory:
         return found.register(datastore.workspace, name, description, tags, create_new_version=True)
 
 
+class RegisteredDataset(TabularDataset, FileDataset):
+    """Registered data, which may be read as files and as a table."""
+
+
 class Dataset:
     """Where datasets are made (`Dataset.File`, `Dataset.Tabular`) and found again."""
 
@@ -140,13 +144,19 @@ class Dataset:
 
     @staticmethod
     def get_by_name(workspace: Any, name: str, version: Any = "latest") -> AbstractDataset:
-        """Return a registered dataset; what it is, is looked up when a run is submitted."""
-        label = "@latest" if str(version) == "latest" else f":{version}"
-        found = TabularDataset(
-            [f"azureml:{checked_name(name, 'Dataset')}{label}"], {"read_delimited": {}}
-        )
-        found.workspace, found.name, found.version = workspace, name, version
-        return found
+        """Return a registered dataset; `version`: its newest unless one is named.
+
+        Raises:
+            Refused: E_NOT_FOUND.
+        """
+        from penstock.azureml.data.registering import found
+
+        view = found(workspace, "data", checked_name(name, "Dataset"), str(version))
+        dataset = RegisteredDataset([f"azureml:{view.name}:{view.version}"], {"read_delimited": {}})
+        dataset.is_file = view.data is not None and view.data.type == "uri_file"
+        dataset.workspace, dataset.name, dataset.version = workspace, view.name, view.version
+        dataset.description, dataset.tags = view.description, dict(view.tags)
+        return dataset
 
     @staticmethod
     def get_by_id(workspace: Any, id: str) -> AbstractDataset:

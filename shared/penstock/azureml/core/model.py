@@ -8,7 +8,11 @@ from penstock.azureml.exceptions import UserErrorException
 
 
 class Model:
-    """A registered model; without a version the newest."""
+    """A registered model; without a version the newest.
+
+    Raises:
+        Refused: E_NOT_FOUND.
+    """
 
     def __init__(
         self,
@@ -25,7 +29,17 @@ class Model:
         name, _, numbered = (id or name or "").partition(":")
         self.workspace = workspace
         self.name = name
-        self.version: Any = version or numbered or "latest"
+        from penstock.azureml.data.registering import found
+
+        view = found(workspace, "model", name, str(version or numbered or "latest"))
+        self.version: Any = view.version
+        self.description = view.description
+        self.tags = dict(view.tags)
+
+    @property
+    def id(self) -> str:
+        """name:version."""
+        return f"{self.name}:{self.version}"
 
     @staticmethod
     def register(
@@ -43,10 +57,13 @@ class Model:
             UserErrorException: E_PATH, there is none.
         """
         from penstock.azureml.data.registering import stored_as
-        from penstock.sdk.arguments import DataInput
 
         path = Path(model_path)
         if not path.exists():
             raise UserErrorException(f"{path} does not exist", code="E_PATH", where="model_path")
-        stored_as(workspace, DataInput("", path, type="custom_model"), model_name, "custom_model")
-        return Model(workspace, model_name)
+        view = stored_as(
+            workspace, "model", model_name, "custom_model", path,
+            description=description or "",
+            tags={str(key): str(value) for key, value in (tags or {}).items()},
+        )  # fmt: skip
+        return Model(workspace, view.name, version=view.version)

@@ -1,36 +1,31 @@
-"""Registered data: a version is a name for bytes. Registering is an ordinary run of one step."""
+"""Registered data and models: versions in the workspace's registry, which never change."""
 
 from collections.abc import Mapping
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from penstock.azureml.data.datasets import AbstractDataset
-from penstock.azureml.exceptions import unsupported
-from penstock.contracts.spec import Output, PipelineSpec, StepSpec
-from penstock.errors import PenstockError
+from penstock.contracts.registry import AssetCommand, AssetKind, AssetView
 from penstock.ids import checked_name
+from penstock.sdk.assets import data_definition
 from penstock.sdk.client import client_of
-from penstock.sdk.definition import Definition, Local
-from penstock.sdk.step_specs import data_input
+from penstock.sdk.submissions import who
 
 D = TypeVar("D", bound=AbstractDataset)
 
 
-def stored_as(workspace: Any, source: Any, name: str, kind: str) -> Any:
-    """Register data or a model; return the run that has done it. `source`: a `DataInput`."""
-    local: list[Local] = []
-    given = data_input(source, ("steps", "register", "inputs", "files"), local)
-    output = Output(type=kind, name=checked_name(name, "register"))  # type: ignore[arg-type]
-    step = StepSpec(kind="copy", inputs={"files": given}, outputs={"files": output})
-    spec = PipelineSpec(name="register", steps={"register": step})
-    run = client_of(workspace).submit(Definition(spec, tuple(local)), experiment="register")
-    lacking = [note for note in run.notes if "is not registered" in note]
-    if lacking:
-        with suppress(PenstockError):  # it may have ended already
-            run.cancel("nothing would be registered")
-        raise unsupported(f"to register {name!r}", lacking[0])
-    run.wait_for_completion(show_output=False)
-    return run
+def stored_as(
+    workspace: Any, kind: AssetKind, name: str, type_: str, place: str | Path, **told: Any
+) -> AssetView:
+    """Register data or a model, stored first when it is local; equal content is the same version.
+
+    Raises:
+        Refused: it cannot be stored, or the planner's answer.
+    """
+    client = client_of(workspace)
+    wish = AssetCommand(kind=kind, name=checked_name(name, "register"), who=who(), **told)
+    definition = data_definition(kind, type_, place, Path.cwd())
+    return client.background.call(client.asynchronous.register_asset(wish, definition))
 
 
 def registered(
@@ -38,6 +33,26 @@ def registered(
 ) -> D:
     """Register a dataset and return it under its name."""
     source = dataset.source()
-    is_file = source.type == "uri_file"
-    stored_as(workspace, source, name, "uri_file" if is_file else "uri_folder")
+    is_file = isinstance(source.place, Path) and source.place.is_file()
+    view = stored_as(
+        workspace,
+        "data",
+        name,
+        "uri_file" if is_file else "uri_folder",
+        source.place,
+        description=description,
+        tags={str(key): str(value) for key, value in tags.items()},
+    )
+    dataset.workspace, dataset.name, dataset.version = workspace, view.name, view.version
     return dataset
+
+
+def found(workspace: Any, kind: AssetKind, name: str, version: str) -> AssetView:
+    """Return a registered version.
+
+    Raises:
+        Refused: E_NOT_FOUND.
+    """
+    client = client_of(workspace)
+    wish = AssetCommand(kind=kind, name=name, version="" if version == "latest" else version)
+    return client.background.call(client.asynchronous.asset(wish))

@@ -1,7 +1,6 @@
 from penstock.azureml.core import Dataset, Datastore, Experiment, Model, Workspace
 from penstock.azureml.data import OutputFileDatasetConfig
 from penstock.azureml.data.datapath import DataPath, DataPathComputeBinding
-from penstock.azureml.exceptions import UserErrorException
 from penstock.azureml.pipeline.core import Pipeline, PipelineParameter
 from penstock.azureml.pipeline.steps import PythonScriptStep
 
@@ -27,10 +26,26 @@ assert run.get_metrics()["total"] == 6, run.get_metrics()
 assert run.get_metrics()["mean"] * 3 == 10, run.get_metrics()
 store.download("got", prefix="out/out")
 print("total", open("got/total.txt").read())
-try:
-    Model.register(ws, model_path="table.csv", model_name="kept")
-except UserErrorException as error:  # as long as there is no registry of models
-    assert error.code == "E_UNSUPPORTED", error
+model = Model.register(ws, model_path="table.csv", model_name="kept", tags={"by": "me"})
+assert (model.name, model.version, model.tags) == ("kept", "1", {"by": "me"})
+assert Model(ws, "kept").version == "1"
+Dataset.File.from_files("other").register(ws, "other-rows", create_new_version=True)
+registered = Dataset.get_by_name(ws, "other-rows")
+assert registered.version == "1", registered
+chosen = PythonScriptStep(
+    "sum.py",
+    arguments=[
+        "--rows",
+        registered.as_named_input("rows").as_mount(),
+        "--out",
+        OutputFileDatasetConfig("o"),
+    ],
+    inputs=[table.as_named_input("table")],
+    source_directory="src",
+)
+third = Experiment(ws, "data").submit(Pipeline(ws, [chosen]))
+third.wait_for_completion(show_output=False)
+assert third.get_metrics()["total"] == 40
 store.upload("other", "in/other")
 again = Experiment(ws, "data").submit(
     pipeline, pipeline_parameters={"rows": DataPath(store, "in/other")}
