@@ -82,7 +82,12 @@ class Bucket(Generic[T]):
 
     async def create(self, key: str, value: T) -> Appended:
         """Set `key` if it does not exist, also after a delete. Raises Conflict."""
-        last = await self.bus.last(self.stream, self.subject(key))
+        try:
+            return await self.update(
+                key, value, 0
+            )  # most keys are new: looked at if this one is not
+        except Conflict:
+            last = await self.bus.last(self.stream, self.subject(key))
         if last is not None and not is_deleted(last):
             raise Conflict(f"key {key!r} exists", where=self.name)
         return await self.update(key, value, last.sequence if last else 0)
