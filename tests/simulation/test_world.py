@@ -77,9 +77,12 @@ def test_every_promise_holds_under_five_thousand_seeds_in_which_every_fault_land
 
 def test_garbage_that_uses_up_its_deliveries_is_set_aside_and_its_run_ends() -> None:
     """The server delivers for ever, so what cannot be read needs no advisory to get off the queue."""
-    world, broken = played(38, emphasis={"lost_ack": 0.9, "pause": 0.03, "leap": 0.0})
-    assert not broken
-    assert world.server.dead["work"]
+    worlds = [
+        played(seed, emphasis={"lost_ack": 0.9, "pause": 0.03, "leap": 0.0})
+        for seed in range(1, 50)
+    ]
+    assert not [broken for _, broken in worlds if broken]
+    assert any(world.server.dead.get("work") for world, _ in worlds)
 
 
 def test_a_seed_is_one_world() -> None:
