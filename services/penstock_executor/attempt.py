@@ -37,7 +37,7 @@ from penstock_executor.preparing import (
     valued,
 )
 from penstock_executor.process import Command, NotStarted
-from penstock_executor.stand import Handle, Stand, brought_in, stand_for
+from penstock_executor.stand import Handle, Stand, brought_in, made, stand_for
 from penstock_executor.step_socket import StepSocket
 from penstock_executor.storing import archived, disk_full, stored_outputs
 from penstock_executor.surroundings import Surroundings, surroundings
@@ -72,6 +72,7 @@ class Attempt:
         self._given_back = False
         self._running: Handle | None = None
         self._stand: Stand | None = None
+        self.gpus: tuple[str, ...] = ()
         self._clean = False
         """It succeeded, as far as user code is concerned."""
         self._working: asyncio.Task[dict[str, TreeRef]] | None = None
@@ -92,6 +93,11 @@ class Attempt:
             return None
         run, step = self.item.run, self.item.step
         return Waiting(run=run, step=step, since=since, code=error.code, message=error.message)
+
+    @property
+    def ending(self) -> bool:
+        """Say whether it was told to end."""
+        return self._stop is not None or self._given_back
 
     def stop(self, order: StopAttempt, limit_s: float = 0) -> None:
         """End it soon, because `order` says so. The first order counts."""
@@ -167,12 +173,8 @@ class Attempt:
     async def _work(self, on_start: Callable[[], Awaitable[None]]) -> dict[str, TreeRef]:
         item, shop, patience = self.item, self._shop, self._patience
         layout.checked_item(item)
-        stand = self._stand = await stand_for(shop, item)
-
-        async def made() -> layout.Place:
-            return stand.attempts.make(self._name, item.outputs)
-
-        self._place = await patience.wait(made, "folder of the attempt", disk=True)
+        stand = self._stand = await stand_for(shop, item, self.gpus)
+        self._place = await made(stand, self._name, item, patience)
         self._logs = Logs(
             shop.bus,
             shop.names,

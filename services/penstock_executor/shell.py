@@ -33,9 +33,12 @@ from penstock_executor.attempt import Attempt, GivenBack, failed
 from penstock_executor.decide.outcome import lost_failure
 from penstock_executor.settings import (
     Settings,
+    gpu_names,
+    offer_of,
     slots_of,
     target_names,
 )
+from penstock_executor.waiting_room import MISFIT_S, WaitingRoom
 from penstock_executor.workshop import Workshop
 
 HEARTBEAT_S = WORK_ACK_WAIT_S / 3
@@ -84,6 +87,8 @@ class Executor:
         self._loans: dict[Key, Loan] = {}
         self._finished: OrderedDict[Key, None] = OrderedDict()
         self._free = asyncio.Semaphore(self.slots)
+        offer, gpus = offer_of(context.settings), gpu_names(context.settings)
+        self._places = WaitingRoom(offer, gpus, context.clock)
         self._consumptions: list[Consumption] = []
         self._draining = False
 
@@ -142,6 +147,9 @@ class Executor:
         if self._draining:
             await delivery.nak()
             return
+        if self._places.refused(key, item.resources):  # another executor may be bigger
+            await delivery.nak(MISFIT_S)
+            return
         lost = lost_failure(delivery.deliveries, f"{item.step} attempt {item.attempt}")
         if lost is not None:
             self._log.error("given up", run=item.run, step=item.step, error=lost.message)
@@ -170,6 +178,7 @@ class Executor:
         elif loan is not None:
             self._log.info("stopping", run=order.run, step=order.step, reason=order.reason)
             loan.attempt.stop(order)
+            await self._places.stir()
 
     async def _set_aside(self, delivery: Delivery, error: PenstockError, failure: Failure) -> None:
         """Keep what cannot be run as a dead letter, and fail the attempt it stands for."""
@@ -199,7 +208,11 @@ class Executor:
 
         try:
             async with self._free:
-                result = await attempt.run(on_start)
+                await self._places.enter(key, attempt)
+                try:
+                    result = await attempt.run(on_start)
+                finally:
+                    await self._places.leave(key, attempt)
             ended.set()
             loan.telling = True
             self._allow()
@@ -320,6 +333,7 @@ class Executor:
     async def _say_present(self, to: str = "") -> None:
         """Tell whoever asks, or everybody."""
         waiting = [loan.attempt.waiting for loan in self._loans.values()]
+        waiting += self._places.waiting
         presence = ExecutorPresence(
             executor=self._shop.executor,
             targets=self.targets,
@@ -329,6 +343,7 @@ class Executor:
             pid=os.getpid(),
             draining=self._draining,
             waiting=tuple(w for w in waiting if w is not None)[:WAITING_MAX],
+            offer=self._places.offer,
         )
         subject = to or self._names.presence(self._shop.executor)
         await self._bus.publish(subject, encoded(presence))
@@ -350,6 +365,7 @@ class Executor:
         for loan in list(self._loans.values()):
             self._log.info("giving back", run=loan.attempt.item.run, step=loan.attempt.item.step)
             loan.attempt.give_back()
+        await self._places.stir()
         if left:
             await asyncio.wait(left)
 

@@ -149,3 +149,12 @@ async def brought_in(
         ready.cancel()
         await asyncio.wait({ready})
     return data
+
+
+async def made(stand: Stand, name: str, item: WorkItem, patience: Patience) -> Place:
+    """Return the folder of an attempt, when there is disk space for one."""
+
+    async def once() -> Place:
+        return stand.attempts.make(name, item.outputs)
+
+    return await patience.wait(once, "folder of the attempt", disk=True)

@@ -14,6 +14,7 @@ from penstock_planner.decide.environments import Environments
 from penstock_planner.settings import Settings
 from penstock_planner.shell.assets import Assets
 from penstock_planner.shell.callers import Callers
+from penstock_planner.shell.computes import Computes
 from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.intake import Intake
 from penstock_planner.shell.pipelines import Pipelines
@@ -33,6 +34,7 @@ NEEDED = (
     "latest",
     "datastores",
     "assets",
+    "computes",
 )
 CONCURRENCY_MAX = 1_000
 ARTIFACT_PATIENCE_S = 2.0
@@ -63,8 +65,17 @@ async def serve(context: Context[Settings]) -> None:
     callers = Callers(bus, names, log)
     datastores = Datastores(bus, names)
     assets = Assets(bus, names)
+    computes = Computes(bus, names, context.settings.unknown_compute)
+    await computes.start()
     runs = Runs(
-        bus, names, pipelines, trees, datastores=datastores, assets=assets, crash=context.crash
+        bus,
+        names,
+        pipelines,
+        trees,
+        datastores=datastores,
+        assets=assets,
+        computes=computes,
+        crash=context.crash,
     )
     intake = Intake(
         bus,
@@ -76,7 +87,14 @@ async def serve(context: Context[Settings]) -> None:
         crash=context.crash,
     )
     queries = await Queries(
-        bus, names, pipelines, trees, context.clock, datastores=datastores, assets=assets
+        bus,
+        names,
+        pipelines,
+        trees,
+        context.clock,
+        datastores=datastores,
+        assets=assets,
+        computes=computes,
     ).start()
     await callers.start()
     await intake.start()

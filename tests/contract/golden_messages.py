@@ -2,6 +2,7 @@
 
 from penstock.contracts import (
     artifacts,
+    computes,
     data,
     dead_letters,
     events,
@@ -44,6 +45,16 @@ RESOURCES = Resources(
     locations=("westeurope",),
     properties={"a": 1},
     max_instance_count=4,
+)
+COMPUTE = computes.Compute(
+    kind="docker",
+    slots=2,
+    image="python:3.12-slim",
+    network="bridge",
+    cores=2,
+    memory="8g",
+    labels=("ssd",),
+    description="containers",
 )
 FAILURE = work.Failure(
     code="E_EXIT",
@@ -376,7 +387,6 @@ MESSAGES: dict[str, Message | Strict | object] = {
             work.Waiting(run=RUN, step="train", since=1.5, code="E_STORE", message="refused"),
         ),
         offer=Offer(kind="docker", cores=2, memory_bytes=1024, gpus=1, labels=("zone=eu",)),
-        idle_s=1.5,
     ),
     "run.cancel": inbox.CancelRun(run=RUN, reason="wrong data", who="ada@lab"),
     "flight.follow": inbox.FollowFlight(
@@ -513,6 +523,10 @@ MESSAGES: dict[str, Message | Strict | object] = {
         reused_from="",
     ),
     "query.plan.answer": queries.PlanForecast(steps=(FORECAST,), pipeline="digits", notes=("n",)),
+    "query.compute": computes.ComputeCommand(name="boxes", compute=COMPUTE, who="ada@lab"),
+    "query.compute.answer": computes.ComputeView(
+        name="boxes", compute=COMPUTE, created_at=1.0, who="ada@lab"
+    ),
     "query.datastore": queries.DatastoreCommand(
         name="lake",
         datastore=data.Datastore(

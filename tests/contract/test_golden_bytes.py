@@ -14,6 +14,7 @@ import pytest
 
 from penstock.contracts import (
     artifacts,
+    computes,
     data,
     dead_letters,
     events,
@@ -46,7 +47,7 @@ PARTS_OF_OTHERS = {  # structs that occur only inside messages
     plans.PlannedOutput, plans.PlannedStep, queries.RunSummary, queries.StepForecast,
     queries.StepView, dead_letters.DeadLetter, queries.SchedulesAnswer, queries.PipelinesAnswer, queries.DatastoresAnswer, requests.ErrorBody,
     schedules.Firing, work.Failure, work.Waiting, work.WorkInput,
-    resources.Offer,
+    resources.Offer, computes.Compute, computes.ComputesAnswer,
 }  # fmt: skip
 
 

@@ -462,6 +462,7 @@ def test_a_step_that_no_executor_serves_says_so_until_one_does(
     shell: Shell, services: Fleet
 ) -> None:
     target = f"lab-{secrets.token_hex(3)}"
+    shell.penstock("compute", "create", target, "--description", "the lab's")
     (shell.folder / "lab.yml").write_text(
         f"type: pipeline\nname: lab\njobs:\n  far: {{command: echo there, compute: 'azureml:{target}'}}\n"
     )

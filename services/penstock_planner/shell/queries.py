@@ -9,6 +9,7 @@ from penstock.bus.buckets import Bucket
 from penstock.clock import Clock
 from penstock.contracts.cloudevents import unwrapped
 from penstock.contracts.codec import encoded, error_body
+from penstock.contracts.computes import ComputeCommand, ComputesAnswer, ComputeView
 from penstock.contracts.queries import (
     DatastoreCommand,
     DatastoresAnswer,
@@ -31,6 +32,7 @@ from penstock_planner.decide.forecast import Asked, Found, asked, completed, for
 from penstock_planner.decide.plan import NAME_DEFAULT, Origin, Plan, checked
 from penstock_planner.decide.reading import pipeline_of, read
 from penstock_planner.shell.assets import Assets
+from penstock_planner.shell.computes import Computes
 from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.pipelines import Pipelines, is_set
 from penstock_planner.shell.runs import plan_of, without_references
@@ -57,6 +59,7 @@ class Queries:
         *,
         datastores: Datastores,
         assets: Assets,
+        computes: Computes,
     ) -> None:
         self.bus = bus
         self.names = names
@@ -65,6 +68,7 @@ class Queries:
         self.clock = clock
         self.datastores = datastores
         self.assets = assets
+        self.computes = computes
         self.reuse = Bucket(bus, names.bucket("reuse"), ReuseEntry)
         self.latest = Bucket(bus, names.bucket("latest"), LatestEntry)
 
@@ -75,6 +79,10 @@ class Queries:
             "pipeline.create": self.create,
             "pipeline.list": self.list,
             "pipeline.show": self.show,
+            "compute.create": self.create_compute,
+            "compute.list": self.list_computes,
+            "compute.show": self.show_compute,
+            "compute.delete": self.delete_compute,
             "datastore.create": self.create_datastore,
             "datastore.list": self.list_datastores,
             "datastore.show": self.show_datastore,
@@ -113,6 +121,7 @@ class Queries:
         places = await self.datastores.places(resolved.spec, request)
         origin = Origin(run="", version=resolved.version, places=places)
         plan = await plan_of(resolved, request, origin, self.pipelines.environments)
+        plan = await self.computes.placed(plan)
         notes = [*said, *plan.notes]
         outlook = outlook_of(plan.steps, plan.head.reuse)
         nearer = list(outlook.steps)
@@ -192,6 +201,23 @@ class Queries:
         spec = await self.pipelines.spec(view.spec, view.name)
         full = msgspec.structs.replace(view, definition=spec)
         return full if len(encoded(full)) <= ANSWER_BYTES_MAX else view
+
+    # -- compute targets -------------------------------------------------------------------------
+    async def create_compute(self, data: bytes) -> ComputeView:
+        """Register a compute target."""
+        return await self.computes.create(read(data, ComputeCommand, "request"), self.clock.now())
+
+    async def list_computes(self, data: bytes) -> ComputesAnswer:
+        """Return all compute targets."""
+        return await self.computes.list()
+
+    async def show_compute(self, data: bytes) -> ComputeView:
+        """Return one compute target."""
+        return await self.computes.show(read(data, ComputeCommand, "request").name)
+
+    async def delete_compute(self, data: bytes) -> ComputeView:
+        """Forget a compute target."""
+        return await self.computes.delete(read(data, ComputeCommand, "request").name)
 
     # -- datastores ------------------------------------------------------------------------------
     async def create_datastore(self, data: bytes) -> DatastoreView:

@@ -47,6 +47,7 @@ from penstock_planner.decide.plan import Origin, Plan, as_run, parts_of, planned
 from penstock_planner.decide.reading import Wish, content_of, digest_and_bytes
 from penstock_planner.decide.rerun import steps_named, steps_to_run, with_given
 from penstock_planner.shell.assets import Assets
+from penstock_planner.shell.computes import Computes
 from penstock_planner.shell.datastores import Datastores
 from penstock_planner.shell.pipelines import Pipelines, Resolved
 from penstock_planner.state import SPEC_KEPT_BYTES_MAX, KeyEntry
@@ -69,6 +70,7 @@ class Runs:
         *,
         datastores: Datastores | None = None,
         assets: Assets | None = None,
+        computes: Computes | None = None,
         crash: Crash = never,
     ) -> None:
         self.bus = bus
@@ -76,6 +78,8 @@ class Runs:
         self.names = names
         self.pipelines = pipelines
         self.trees = trees
+        self.computes = computes
+        """None: steps go where they say."""
         self.datastores = datastores or Datastores(bus, names)
         self.assets = assets or Assets(bus, names)
         self.keys = Bucket(bus, names.bucket("keys"), KeyEntry)
@@ -111,6 +115,8 @@ class Runs:
         origin = self._origin(wish, message, entry, resolved, places)
         plan = await plan_of(resolved, asked, origin, self.pipelines.environments)
         plan = dataclasses.replace(plan, notes=notes + plan.notes)
+        if self.computes is not None:
+            plan = await self.computes.placed(plan)
         return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
 
     def _origin(
@@ -277,6 +283,8 @@ class Runs:
         origin = self._origin(wish, message, entry, resolved, places, rerun_of=request.run)
         known = self.pipelines.environments
         plan = await plan_of(resolved, asked, origin, known)
+        if self.computes is not None:
+            plan = await self.computes.placed(plan)
         if request.from_ != "start":
             if summary.state not in RUN_STATES_FINAL:
                 raise _not_ended(request.run, summary.state)

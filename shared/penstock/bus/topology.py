@@ -120,6 +120,7 @@ def buckets(names: Subjects) -> dict[str, StreamSpec]:
             ("latest", 128 * MIB, 0, "<pipeline>.<step> → LatestEntry"),
             ("schedules", 16 * MIB, 0, "name → Schedule"),
             ("cursors", 16 * MIB, 0, "name → ScheduleState"),
+            ("computes", 4 * MIB, 0, "name → ComputeView"),
             ("datastores", 4 * MIB, 0, "name → DatastoreView"),
             ("assets", 128 * MIB, 0, "<kind>.<name>.<version> → AssetView"),
             ("artifacts", 256 * MIB, 0, "tree digest → TreeRef and owner"),

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "environment": ("penstock.cli.environment", "Register what steps run in."),
     "data": ("penstock.cli.data", "Register data under names and versions."),
     "model": ("penstock.cli.model", "Register models."),
+    "compute": ("penstock.cli.compute", "Make compute targets, and start executors for them."),
     "datastore": ("penstock.cli.datastore", "Look after places of files outside of the store."),
     "schedule": ("penstock.cli.schedule", "Run pipelines by the clock."),
     "import": ("penstock.cli.import_", "Say what of Azure ML's files runs here."),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.contracts import (
+    computes,
     dead_letters,
     events,
     queries,
@@ -45,6 +46,10 @@ _QUERIES: dict[str, tuple[Struct, Struct, str]] = {
     "pipeline.create": (queries.PipelineCommand, queries.PipelineView, "Register a pipeline."),
     "pipeline.list": (queries.PipelineCommand, queries.PipelinesAnswer, "List pipelines."),
     "pipeline.show": (queries.PipelineCommand, queries.PipelineView, "Show a pipeline."),
+    "compute.create": (computes.ComputeCommand, computes.ComputeView, "Make a compute target."),
+    "compute.list": (computes.ComputeCommand, computes.ComputesAnswer, "List compute targets."),
+    "compute.show": (computes.ComputeCommand, computes.ComputeView, "Show a compute target."),
+    "compute.delete": (computes.ComputeCommand, computes.ComputeView, "Forget a compute target."),
     "datastore.create": (queries.DatastoreCommand, queries.DatastoreView, "Register a datastore."),
     "datastore.list": (queries.DatastoreCommand, queries.DatastoresAnswer, "List datastores."),
     "datastore.show": (queries.DatastoreCommand, queries.DatastoreView, "Show a datastore."),

@@ -16,7 +16,7 @@ The first token of every subject is the workspace. Outsiders see `request`, `que
 
 Buckets (`KV_<workspace>-<bucket>`, keys under `$KV.<workspace>-<bucket>.`, readable with `nats kv`):
 pipelines, specs, keys (idempotency), runs, reuse, latest, schedules, cursors, artifacts, datastores,
-assets (components, environments, data, models).
+computes, assets (components, environments, data, models).
 """
 
 from dataclasses import dataclass

@@ -156,5 +156,3 @@ class ExecutorPresence(Message):
     waiting: tuple[Waiting, ...] = ()
     """At most WAITING_MAX of its attempts that cannot go on now, and why."""
     offer: Offer = Offer()
-    idle_s: float = 0
-    """Seconds since it had something to do."""

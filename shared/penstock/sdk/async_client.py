@@ -18,6 +18,7 @@ import msgspec
 
 from penstock.bus import Bus
 from penstock.bus.nats import connect
+from penstock.contracts.computes import ComputeCommand, ComputesAnswer, ComputeView
 from penstock.contracts.events import RUN_ENDS, STEP_ENDS
 from penstock.contracts.queries import (
     DatastoreCommand,
@@ -360,6 +361,18 @@ class AsyncClient:
         talk = await self.open()
         asked = DatastoreCommand()
         return (await talk.ask("datastore.list", asked, DatastoresAnswer, "planner")).datastores
+
+    async def compute(self, verb: str, command: ComputeCommand) -> ComputeView:
+        """Make ("create"), return ("show") or forget ("delete") a compute target."""
+        talk = await self.open()
+        return await talk.ask(f"compute.{verb}", command, ComputeView, "planner")
+
+    async def computes(self) -> tuple[ComputeView, ...]:
+        """Return all compute targets by name."""
+        talk = await self.open()
+        return (
+            await talk.ask("compute.list", ComputeCommand(), ComputesAnswer, "planner")
+        ).computes
 
     # -- following ----------------------------------------------------------------------------------
 

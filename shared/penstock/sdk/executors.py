@@ -22,6 +22,8 @@ QUEUED_S = 3.0
 """An executor with a free slot takes a step within milliseconds; after this long one asks why not."""
 AGAIN_S = 5.0
 
+AWAY = {"E_DISK": "disk space", "E_RESOURCES": "room", "E_ENGINE": "the Docker engine"}
+
 Executors = Collection[ExecutorPresence]
 
 
@@ -84,7 +86,7 @@ def waits_of(run: str, step: str, executors: Executors) -> str:
             since = datetime.fromtimestamp(waiting.since).astimezone().strftime("%H:%M:%S")
             if waiting.code == "E_ENVIRONMENT":
                 return f"{waiting.message}, since {since}"
-            away = "disk space" if waiting.code == "E_DISK" else "the store"
+            away = AWAY.get(waiting.code, "the store")
             return f"waits for {away} since {since}: {waiting.code}: {waiting.message}"
     return ""
 
