@@ -208,11 +208,7 @@ class Executor:
 
         try:
             async with self._free:
-                await self._places.enter(key, attempt)
-                try:
-                    result = await attempt.run(on_start)
-                finally:
-                    await self._places.leave(key, attempt)
+                result = await self._places.run(key, attempt, on_start)
             ended.set()
             loan.telling = True
             self._allow()

@@ -1,12 +1,12 @@
 """Attempts that wait until what they ask for is free here, and work that does not fit here at all."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from penstock.clock import Clock
 from penstock.contracts.resources import Offer, Resources
 from penstock.contracts.work import Waiting
-from penstock_executor.attempt import Attempt
+from penstock_executor.attempt import Attempt, Result
 from penstock_executor.decide.room import Room
 
 MISFIT_S = 5.0
@@ -41,7 +41,17 @@ class WaitingRoom:
             self._note(key, now, f"no executor that fits has taken it; this one lacks {lacks}")
         return bool(lacks)
 
-    async def enter(self, key: Key, attempt: Attempt) -> None:
+    async def run(
+        self, key: Key, attempt: Attempt, on_start: Callable[[], Awaitable[None]]
+    ) -> Result:
+        """Run an attempt when what it asks for is free. Raises as `Attempt.run`."""
+        await self._enter(key, attempt)
+        try:
+            return await attempt.run(on_start)
+        finally:
+            await self._leave(key, attempt)
+
+    async def _enter(self, key: Key, attempt: Attempt) -> None:
         """Wait until what the step asks for is free, and take it."""
         asked, since = attempt.item.resources, self._clock.now()
         if asked == NOTHING:
@@ -54,7 +64,7 @@ class WaitingRoom:
             if not lacking:
                 attempt.gpus = self._room.take(key, asked)
 
-    async def leave(self, key: Key, attempt: Attempt) -> None:
+    async def _leave(self, key: Key, attempt: Attempt) -> None:
         """Free what a step has taken."""
         if attempt.item.resources != NOTHING:
             self._room.leave(key)
