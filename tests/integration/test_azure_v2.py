@@ -156,3 +156,107 @@ def test_components_written_as_functions_run(services: Fleet, tmp_path: Path) ->
     ran(services, folder, "building.py")
     (found,) = (path for path in (tmp_path / "got").rglob("*") if path.is_file())
     assert found.read_text() == "be cee dee"
+
+
+REGISTERING = """
+from pathlib import Path
+from penstock.azure.ai.ml import Input, MLClient, Output, command, dsl, load_component
+from penstock.azure.ai.ml.entities import AzureBlobDatastore, Data, Environment, Model
+from penstock.azure.ai.ml.exceptions import ResourceNotFoundError
+from penstock.azure.identity import DefaultAzureCredential
+
+ml_client = MLClient(DefaultAzureCredential(), "subscription", "group", "workspace")
+
+text = Data(name="text", version="1", type="uri_file", path="words.txt", description="words", tags={"a": "b"})
+text = ml_client.data.create_or_update(text)
+print("data", text.name, text.version, text.id)
+assert ml_client.create_or_update(
+    Data(name="text", type="uri_file", path="words.txt")).version == "1"  # equal content
+Path("words.txt").write_text("or not\\n")
+assert ml_client.create_or_update(Data(name="text", type="uri_file", path="words.txt")).version == "2"
+
+greeting = Environment(name="greeting", image="example/none", description="says hello")
+greeting = ml_client.environments.create_or_update(greeting)
+assert ml_client.environments.get("greeting", label="latest").image == "example/none"
+
+counting = ml_client.create_or_update(load_component(source="count.yml"))
+print("component", counting.name, counting.version, sorted(counting.inputs))
+louder = command(
+    name="louder", code="src",
+    command="tr a-z A-Z < ${{inputs.counts}}/counts.txt > ${{outputs.loud}}/counts.txt; "
+        "echo ${{inputs.mark}} >> ${{outputs.loud}}/counts.txt",
+    inputs={"counts": Input(type="uri_folder"), "mark": "!"},
+    outputs={"loud": Output(type="uri_folder")},
+    environment=f"{greeting.name}@latest",
+)
+louder = ml_client.create_or_update(louder.component)
+for absent in ("nobody", "words"):
+    try:
+        ml_client.components.get(absent)
+    except ResourceNotFoundError as error:
+        print("absent", error.code)
+try:
+    ml_client.models.get("text", version="1")
+except ResourceNotFoundError as error:
+    print("absent", error.code)
+
+@dsl.pipeline(default_compute="serverless")
+def words(text, least: int = 1):
+    counted = ml_client.components.get("count_words", version="1")(text=text, least=least)
+    loud = ml_client.components.get(name="louder")(counts=counted.outputs.counts)
+    loud.environment = ml_client.environments.get("greeting", version=greeting.version)
+    return {"loud": loud.outputs.loud}
+
+def told(path):
+    job = words(text=Input(type="uri_file", path=path), least=1)
+    job = ml_client.jobs.create_or_update(job, experiment_name="registered")
+    ml_client.jobs.stream(job.name)
+    ml_client.jobs.download(job.name, output_name="loud", download_path=job.name)
+    return Path(job.name, "named-outputs/loud/counts.txt").read_text().split()
+
+assert told("azureml:text@latest") == ["1", "OR", "1", "NOT", "!"]
+first = ml_client.data.get("text", version="1")
+assert (first.description, first.tags) == ("words", {"a": "b"})
+ml_client.data.archive("text", version="2")
+assert ml_client.data.get("text", label="latest").version == "1"
+assert [one.version for one in ml_client.data.list(name="text")] == ["1"]
+for path in (first.path, first.id, "azureml:text@latest"):
+    assert told(path) == ["2", "TO", "2", "BE", "1", "OR", "1", "NOT", "!"], path
+ml_client.data.restore("text", version="2")
+assert [one.version for one in ml_client.data.list(name="text")] == ["2", "1"]
+assert {one.name for one in ml_client.components.list()} >= {"count_words", "louder"}
+(listed,) = ml_client.components.list(name="louder")
+assert sorted(listed.inputs) == ["counts", "mark"]
+
+ml_client.models.create_or_update(Model(name="net", path="src", type="custom_model"))
+assert ml_client.models.get("net", label="latest").type == "custom_model"
+try:
+    ml_client.create_or_update(Data(name="text", version="1", path="src"))
+except Exception as error:
+    print("changed", error.code)
+ml_client.create_or_update(
+    AzureBlobDatastore(name="lake", account_name="account", container_name="box"))
+assert ml_client.datastores.get("lake").container_name == "box"
+assert ml_client.datastores.get_default().name in [one.name for one in ml_client.datastores.list()]
+ml_client.datastores.delete("lake")
+print("done")
+"""
+
+
+def test_what_a_script_registers_it_and_others_use_by_name(services: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "count.py").write_text(COUNT)
+    (tmp_path / "count.yml").write_text(
+        COMPONENT.replace("environment: azureml:AzureML-sklearn-1.5@latest\n", "")
+    )
+    (tmp_path / "words.txt").write_text("to be or not to be\n")
+    (tmp_path / "script.py").write_text(REGISTERING)
+    said = [line for line in ran(services, tmp_path, "script.py").splitlines() if " " in line]
+    assert [
+        line for line in said if line.split()[0] in ("data", "component", "absent", "changed")
+    ] == [
+        "data text 1 azureml:text:1",
+        "component count_words 1 ['least', 'text']",
+        *["absent E_NOT_FOUND"] * 3,
+        "changed E_EXISTS",
+    ]

@@ -20,6 +20,7 @@ from penstock.sdk.submissions import who
 
 if TYPE_CHECKING:
     from penstock.sdk.yaml_section import Section
+    from penstock.sdk.yaml_text import Document
 
 STEP = "component"
 INPUT = "data"
@@ -49,11 +50,22 @@ def read_asset(kind: AssetKind, file: str | Path) -> Registering:
         NotFound: E_NOT_FOUND, no such file.
         Invalid: what is wrong with it, at file:line:column.
     """
-    from penstock.sdk.pipeline_files import component_of
-    from penstock.sdk.yaml_reading import Reading, file_read
-    from penstock.sdk.yaml_section import Section
+    from penstock.sdk.yaml_reading import file_read
 
     document, path = file_read(file)
+    return asset_of(kind, document, path)
+
+
+def asset_of(kind: AssetKind, document: "Document", path: Path) -> Registering:
+    """Return what a document registers; relative paths in it start from `path`'s folder.
+
+    Raises:
+        Invalid: what is wrong with it, at file:line:column.
+    """
+    from penstock.sdk.pipeline_files import component_of
+    from penstock.sdk.yaml_reading import Reading
+    from penstock.sdk.yaml_section import Section
+
     top = Section(document, (), document.value)
     version = str(top.scalar("version")) if top.scalar("version") is not None else ""
     command = AssetCommand(

@@ -4,11 +4,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.azure.ai.ml.components import Component
+from penstock.azure.ai.ml.computes import Compute
+from penstock.azure.ai.ml.entities import (
+    AzureBlobDatastore,
+    Data,
+    Environment,
+    JobSchedule,
+    Model,
+)
 from penstock.azure.ai.ml.exceptions import JobException
 from penstock.azure.ai.ml.nodes import Node
+from penstock.azure.ai.ml.operations import (
+    Components,
+    DataAssets,
+    Datastores,
+    Environments,
+    Models,
+)
 from penstock.azure.ai.ml.pipelines import PipelineJob, definition_of_tree
 from penstock.contracts.schedules import Schedule, ScheduleView
-from penstock.errors import Invalid, NotFound
+from penstock.errors import Invalid
 from penstock.sdk.client import Client
 from penstock.sdk.definition import Definition
 from penstock.sdk.names import name_from
@@ -41,6 +57,11 @@ class MLClient:
         self.jobs = Jobs(self)
         self.schedules = Schedules(self)
         self.compute = Compute(self)
+        self.components = Components(self)
+        self.environments = Environments(self)
+        self.data = DataAssets(self)
+        self.models = Models(self)
+        self.datastores = Datastores(self)
 
     def __repr__(self) -> str:
         return f"MLClient({self.workspace_name!r})"
@@ -58,8 +79,22 @@ class MLClient:
         return MLClient(credential)
 
     def create_or_update(self, entity: Any, **more: Any) -> Any:
-        """Submit a job."""
-        if isinstance(entity, Node | PipelineJob):
+        """Submit a job, or register what is named: data, a model, an environment, a component, a datastore.
+
+        Raises:
+            Invalid: E_TYPE, it is none of these.
+        """
+        for kinds, collection in (
+            ((Node, PipelineJob), self.jobs),
+            ((Component,), self.components),
+            ((Environment,), self.environments),
+            ((Model,), self.models),
+            ((Data,), self.data),
+            ((AzureBlobDatastore,), self.datastores),
+        ):
+            if isinstance(entity, kinds):
+                return collection.create_or_update(entity, **more)
+        if hasattr(entity, "definition"):
             return self.jobs.create_or_update(entity, **more)
         raise Invalid(
             f"to create a {type(entity).__name__} is not supported in this release",
@@ -67,22 +102,15 @@ class MLClient:
             hint="give it to the step that uses it",
         )
 
-    begin_create_or_update = create_or_update
+    def begin_create_or_update(self, entity: Any, **more: Any) -> "Done":
+        """Make a schedule, or what `create_or_update` makes; its `result()` is that."""
+        if isinstance(entity, JobSchedule):
+            return self.schedules.begin_create_or_update(entity)
+        return Done(self.create_or_update(entity, **more))
 
     def __getattr__(self, name: str) -> Any:
-        if name in (
-            "components",
-            "environments",
-            "data",
-            "models",
-            "datastores",
-            "batch_endpoints",
-        ):
-            raise Invalid(
-                f"MLClient.{name} is not supported in this release",
-                code="E_UNSUPPORTED",
-                hint="give components, environments and data to the steps that use them",
-            )
+        if name in ("batch_endpoints", "online_endpoints", "batch_deployments"):
+            raise Invalid(f"MLClient.{name} is not supported", code="E_UNSUPPORTED")
         raise AttributeError(name)
 
 
@@ -317,33 +345,6 @@ class Schedules:
         """Fire a schedule at once and return the job."""
         client = self._owner.client
         return Job(client.run(client.schedule("run-now", name_from(name)).run))
-
-
-class Compute:
-    """Operations on compute targets: those that executors serve."""
-
-    def __init__(self, owner: MLClient) -> None:
-        self._owner = owner
-
-    def get(self, name: str) -> Any:
-        """Return a compute target.
-
-        Raises:
-            NotFound: no executor serves it.
-        """
-        from penstock.azure.ai.ml.entities import AmlCompute
-
-        if name not in self._served():
-            raise NotFound(f"no executor serves {name!r}", where=f"compute {name}")
-        return AmlCompute(name=name)
-
-    def list(self, **unused: Any) -> Iterator[Any]:
-        """Iterate over compute targets."""
-        for name in sorted(self._served()):
-            yield self.get(name)
-
-    def _served(self) -> set[str]:
-        return {name for one in self._owner.client.executors() for name in one.targets}
 
 
 def definition_of(job: Any) -> Definition:

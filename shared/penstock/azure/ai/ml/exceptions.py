@@ -1,8 +1,10 @@
 """SDK v2's exceptions, each one of ours."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
-from penstock.errors import Invalid, NotFound, PenstockError
+from penstock.errors import Invalid, NotFound, PenstockError, Refused
 
 
 class JobException(PenstockError):
@@ -14,4 +16,20 @@ class JobException(PenstockError):
 ValidationException = Invalid
 ResourceNotFoundError = NotFound
 
-__all__ = ["JobException", "ResourceNotFoundError", "ValidationException"]
+
+@contextmanager
+def absence_told() -> Iterator[None]:
+    """Raise what a service answered when there is no such thing as scripts expect it.
+
+    Raises:
+        NotFound: in place of any refusal of that code.
+    """
+    try:
+        yield
+    except Refused as error:
+        if error.code != NotFound.default_code or isinstance(error, NotFound):
+            raise
+        raise NotFound(error.message, where=error.where, hint=error.hint) from error
+
+
+__all__ = ["JobException", "ResourceNotFoundError", "ValidationException", "absence_told"]

@@ -156,8 +156,28 @@ class Node:
 
     @property
     def component(self) -> Any:
-        """The component that it is made of."""
-        return self._body.get("component")
+        """The component that it is made of; of a command, the command as a component to register."""
+        if self._declaring is None:
+            return self._body.get("component")
+        from penstock.azure.ai.ml.components import Component
+
+        settings = {name: self.__dict__.get(name) for name in Node.settable}
+        body = {**self._body, **{k: v for k, v in settings.items() if v is not None and v != {}}}
+        tree: Tree = {key: settled(value) for key, value in body.items() if key != "compute"}
+        tree |= {
+            "name": self.name,
+            "type": "command",
+            "inputs": {
+                name: {key: value for key, value in declared.items() if key != "path"}
+                or _declared_by(self.inputs._values.get(name))
+                for name, declared in self._declared_inputs.items()
+            },
+            "outputs": {
+                name: dict(port._declared) | port._set for name, port in self.outputs.items()
+            },
+        }
+        tree = {key: value for key, value in tree.items() if value is not None}
+        return Component(tree, tree)
 
     def set_resources(self, **resources: Any) -> None:
         """Say what it asks of its machine."""
@@ -356,6 +376,12 @@ def command(
 
 def _declared(value: Any) -> Any:
     return value.tree() if isinstance(value, Input) else {}
+
+
+def _declared_by(value: Any) -> Tree:
+    """Return the declaration that a plain value means: its type, and itself as the default."""
+    kind = {bool: "boolean", int: "integer", float: "number"}.get(type(value), "string")
+    return {"type": kind, "default": value}
 
 
 def _is_declaration(value: Any) -> bool:

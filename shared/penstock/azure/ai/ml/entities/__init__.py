@@ -51,9 +51,20 @@ class Environment:
         self.build = build
         self.conda_file = conda_file
         self.tags = dict(tags or {})
+        self.registered = False
+        """Whether it came from the registry: then steps refer to it, and do not carry what is in it."""
 
-    def setting_tree(self) -> dict[str, Any]:
-        """Return it as YAML has it, written out in the step."""
+    @property
+    def id(self) -> str:
+        """How a step names it."""
+        return _reference(self.name, self.version)
+
+    def setting_tree(self) -> str | dict[str, Any]:
+        """Return it as a step's YAML has it: by name when it is registered, else written out."""
+        return self.id if self.registered else self.content()
+
+    def content(self) -> dict[str, Any]:
+        """Return it as YAML has it, written out."""
         conda = self.conda_file
         tree = {
             "name": self.name,
@@ -91,9 +102,7 @@ class _Asset:
     @property
     def id(self) -> str:
         """How a step names it."""
-        return (
-            f"azureml:{self.name}:{self.version}" if self.version else f"azureml:{self.name}@latest"
-        )
+        return _reference(self.name, self.version)
 
     def reference_tree(self) -> dict[str, Any]:
         """Return it as an input: by name when it is registered, else by its path."""
@@ -109,6 +118,30 @@ class Model(_Asset):
     """A model."""
 
     default_type = "custom_model"
+
+
+class AzureBlobDatastore:
+    """A blob container of Azure's as a datastore."""
+
+    type = "azure_blob"
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        account_name: str = "",
+        container_name: str = "",
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        credentials: Any = None,
+        **unused: Any,
+    ) -> None:
+        self.name = name
+        self.account_name = account_name
+        self.container_name = container_name
+        self.description = description
+        self.tags = dict(tags or {})
+        self.credentials = credentials
 
 
 class AmlCompute:
@@ -244,6 +277,10 @@ class JobSchedule:
         self.tags = dict(tags or {})
 
 
+def _reference(name: str | None, version: str | None) -> str:
+    return f"azureml:{name}:{version}" if version else f"azureml:{name}@latest"
+
+
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
@@ -255,6 +292,7 @@ Job = PipelineJob
 
 __all__ = [
     "AmlCompute",
+    "AzureBlobDatastore",
     "BuildContext",
     "Command",
     "CommandComponent",
