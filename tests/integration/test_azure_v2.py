@@ -161,7 +161,7 @@ def test_components_written_as_functions_run(services: Fleet, tmp_path: Path) ->
 REGISTERING = """
 from pathlib import Path
 from penstock.azure.ai.ml import Input, MLClient, Output, command, dsl, load_component
-from penstock.azure.ai.ml.entities import AzureBlobDatastore, Data, Environment, Model
+from penstock.azure.ai.ml.entities import AmlCompute, AzureBlobDatastore, Data, Environment, Model
 from penstock.azure.ai.ml.exceptions import ResourceNotFoundError
 from penstock.azure.identity import DefaultAzureCredential
 
@@ -200,7 +200,16 @@ try:
 except ResourceNotFoundError as error:
     print("absent", error.code)
 
-@dsl.pipeline(default_compute="serverless")
+try:
+    cluster = ml_client.compute.get("cpu-cluster")
+except ResourceNotFoundError as error:
+    print("absent", error.code)
+    cluster = ml_client.compute.begin_create_or_update(AmlCompute(
+        name="cpu-cluster", type="amlcompute", size="STANDARD_DS3_V2", max_instances=4)).result()
+assert ml_client.compute.get("cpu-cluster").name == "cpu-cluster"
+assert {one.name for one in ml_client.compute.list()} >= {"cpu-cluster", "default"}
+
+@dsl.pipeline(default_compute=cluster.name)
 def words(text, least: int = 1):
     counted = ml_client.components.get("count_words", version="1")(text=text, least=least)
     loud = ml_client.components.get(name="louder")(counts=counted.outputs.counts)
@@ -257,6 +266,6 @@ def test_what_a_script_registers_it_and_others_use_by_name(services: Fleet, tmp_
     ] == [
         "data text 1 azureml:text:1",
         "component count_words 1 ['least', 'text']",
-        *["absent E_NOT_FOUND"] * 3,
+        *["absent E_NOT_FOUND"] * 4,
         "changed E_EXISTS",
     ]

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.azure.ai.ml.components import Component
 from penstock.azure.ai.ml.computes import Compute
 from penstock.azure.ai.ml.entities import (
+    AmlCompute,
     AzureBlobDatastore,
     Data,
     Environment,
@@ -23,6 +24,7 @@ from penstock.azure.ai.ml.operations import (
     Models,
 )
 from penstock.azure.ai.ml.pipelines import PipelineJob, definition_of_tree
+from penstock.azure.ai.ml.polling import Done
 from penstock.contracts.schedules import Schedule, ScheduleView
 from penstock.errors import Invalid
 from penstock.sdk.client import Client
@@ -102,10 +104,12 @@ class MLClient:
             hint="give it to the step that uses it",
         )
 
-    def begin_create_or_update(self, entity: Any, **more: Any) -> "Done":
-        """Make a schedule, or what `create_or_update` makes; its `result()` is that."""
+    def begin_create_or_update(self, entity: Any, **more: Any) -> Done:
+        """Make a schedule or a compute target, or what `create_or_update` makes; its `result()` is that."""
         if isinstance(entity, JobSchedule):
             return self.schedules.begin_create_or_update(entity)
+        if isinstance(entity, AmlCompute):
+            return self.compute.begin_create_or_update(entity)
         return Done(self.create_or_update(entity, **more))
 
     def __getattr__(self, name: str) -> Any:
@@ -226,7 +230,7 @@ class Jobs:
         except RunFailed as error:
             raise JobException(error.message, where=error.where, hint=error.hint) from error
 
-    def begin_cancel(self, name: str, **unused: Any) -> "Done":
+    def begin_cancel(self, name: str, **unused: Any) -> Done:
         """Ask for a job to stop."""
         self._owner.client.cancel(name)
         return Done(None)
@@ -277,24 +281,6 @@ class Validation:
 
     def __repr__(self) -> str:
         return f"Validation({self.error_messages!r})"
-
-
-class Done:
-    """An operation that has ended already."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Return what it made."""
-        return self._value
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Return at once."""
-
-    def done(self) -> bool:
-        """Return True."""
-        return True
 
 
 class Schedules:

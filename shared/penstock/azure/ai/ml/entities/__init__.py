@@ -154,6 +154,9 @@ class AmlCompute:
         self.min_instances = min_instances
         self.max_instances = max_instances
         self.size = more.get("size")
+        self.tier = more.get("tier")
+        self.idle_time_before_scale_down = more.get("idle_time_before_scale_down")
+        self.provisioning_state: str | None = None
         self.type = "amlcompute"
 
 
