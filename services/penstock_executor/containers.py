@@ -211,7 +211,14 @@ class Containers:
         there = replace(box, mounts=(*slip.berth.mounts, *self._mounts, *box.mounts))
         wanted = spec_of(there, command, labels, variables)
         name = f"penstock-{slip.berth.root.name}-{os.urandom(3).hex()}"
-        container = await self.engine.create(name, wanted)
+        # The engine makes it whether or not anybody waits for the answer: without it none would remove it.
+        creating = asyncio.ensure_future(self.engine.create(name, wanted))
+        try:
+            container = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            with contextlib.suppress(PenstockError):
+                await asyncio.shield(self.engine.remove(await creating))
+            raise
         try:
             await self.engine.start(container)
         except BaseException:

@@ -212,6 +212,22 @@ async def test_nothing_is_left_of_containers_when_the_executor_is_killed(
     assert containers_of(folder) == []
 
 
+async def test_nothing_is_left_of_containers_whose_attempts_are_stopped_while_they_begin(
+    fleet: Fleet, attempts: Attempts
+) -> None:
+    """The engine makes a container whether or not anybody still waits for it."""
+    name = fleet.start("executor", slots="2", targets="fickle", kind="docker", image=IMAGE)
+    folder = fleet.directory / name
+    for pause_s in (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4):
+        given = await attempts.give("sleep 600", target="fickle")
+        await asyncio.sleep(pause_s)
+        await attempts.stop(given, grace_s=0.0)
+        await given.failure()
+    fleet.members[name].process.terminate()
+    fleet.members[name].process.wait(GONE_S)
+    assert containers_of(folder) == []
+
+
 async def until(true: Callable[[], bool]) -> None:
     """Return once `true` says so."""
     async with asyncio.timeout(GONE_S):
