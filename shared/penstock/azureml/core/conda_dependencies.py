@@ -1,7 +1,8 @@
 """What SDK v1 calls conda dependencies: packages of an environment, pip's among them."""
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ class CondaDependencies:
         self._content: dict[str, Any] = {"name": "environment", "dependencies": []}
         if conda_dependencies_file_path is not None:
             self._content = conda_file(conda_dependencies_file_path)
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "CondaDependencies":
+        """Return dependencies of a conda file's content."""
+        found = cls()
+        found._content = copy.deepcopy({"dependencies": [], **content})
+        return found
 
     @staticmethod
     def create(

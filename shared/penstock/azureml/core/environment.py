@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.azureml.core import registered
 from penstock.azureml.core.conda_dependencies import CondaDependencies, conda_file
 from penstock.azureml.exceptions import UserErrorException, unsupported
-from penstock.contracts.spec import EnvironmentSpec
+from penstock.contracts.spec import BuildContext, EnvironmentSpec
 
 DEFAULT_CPU_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
 DEFAULT_GPU_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04:latest"
@@ -71,6 +72,7 @@ class Environment:
         self.inferencing_stack_version = None
         self._reference = ""
         self._pip: tuple[str, ...] = ()
+        self._python = ""
 
     def __repr__(self) -> str:
         return f"Environment({self.name!r}, version={self.version!r})"
@@ -186,7 +188,11 @@ class Environment:
     def get(
         workspace: Any, name: str, version: str | None = None, label: str | None = None
     ) -> "Environment":
-        """Return an environment by name: this program's own, or one that is looked up at submission."""
+        """Return an environment by name: a registered one, or a curated one that is looked up at submission."""
+        if workspace is not None:
+            view = registered.asked(workspace, "environment", name, str(version or label or ""))
+            if view is not None:
+                return registered.fill(Environment(view.name), view)
         known = _known.get((getattr(workspace, "id", ""), name))
         if known is not None and version is None:
             return known
@@ -196,8 +202,30 @@ class Environment:
         return found
 
     def register(self, workspace: Any) -> "Environment":
-        """Know it by its name in this program. Steps that use it carry all that is in it."""
-        _known[getattr(workspace, "id", ""), self.name] = self
+        """Register it in the workspace, build context or Dockerfile included; equal content is the same version.
+
+        One that asks for nothing is known in this program only.
+
+        Raises:
+            Refused: it cannot be stored, or the planner's answer.
+        """
+        spec = self._spec_of(self._build_wished())
+        if workspace is None or not isinstance(spec, EnvironmentSpec):
+            _known[getattr(workspace, "id", ""), self.name] = self
+            return self
+        local = self.docker.build_context if not self._is_stored() else None
+        view = registered.stored_environment(
+            workspace,
+            self.name,
+            spec,
+            "" if local is None else local.location,
+            self.docker.base_dockerfile or "",
+        )
+        self.version = view.version
+        if view.environment is not None and view.environment.build is not None:
+            build = view.environment.build
+            self.docker.base_dockerfile = None
+            self.docker.build_context = DockerBuildContext(build.context, build.dockerfile)
         return self
 
     def build(self, workspace: Any, **unused: Any) -> "Built":
@@ -206,10 +234,12 @@ class Environment:
 
     @staticmethod
     def list(workspace: Any) -> Mapping[str, "Environment"]:
-        """Return the environments that this program has registered, by name."""
-        return {
+        """Return the registered environments and those that only this program knows, by name."""
+        here = {
             name: one for (at, name), one in _known.items() if at == getattr(workspace, "id", "")
         }
+        views = registered.names(workspace, "environment")
+        return here | {view.name: Environment.get(workspace, view.name) for view in views}
 
     # -- what it becomes ----------------------------------------------------------------------------
 
@@ -217,21 +247,51 @@ class Environment:
         """Return what steps say of it: a name to look up, or everything that is in it.
 
         Raises:
-            UserErrorException: E_UNSUPPORTED, E_PATH.
+            UserErrorException: E_UNSUPPORTED, a Dockerfile that is not registered; E_PATH.
         """
+        build = self._build_wished()
+        if build is not None and not self._is_stored():
+            raise unsupported(
+                f"environment {self.name!r}: a Dockerfile or build context that is not registered",
+                "environment.register(workspace) stores it; then give the environment to steps",
+            )
+        return self._spec_of(build)
+
+    def pinned(self, pip: tuple[str, ...], python: str) -> None:
+        """Set pip's requirement lines, and the interpreter's version."""
+        self._pip, self._python = pip, python
+
+    def _spec_of(self, build: BuildContext | None) -> str | EnvironmentSpec:
         conda, pip = self._packages()
         if self._reference and conda is None and not pip and not self._has_image():
             return self._reference
-        if conda is None and not pip and not self._has_image() and not self.environment_variables:
+        if (
+            conda is None
+            and not (pip or self._python or self._has_image())
+            and not self.environment_variables
+        ):
             return ""  # nothing is asked for: the executor's own interpreter
         return EnvironmentSpec(
             name=self.name,
             version=self.version or "",
             image=self.docker.base_image or "",
+            build=build,
             conda=conda,
             pip=pip,
+            python=self._python,
             variables={str(k): str(v) for k, v in self.environment_variables.items()},
         )
+
+    def _build_wished(self) -> BuildContext | None:
+        context = self.docker.build_context
+        if context is not None:
+            stored = context.location if self._is_stored() else ""
+            return BuildContext(context=stored, dockerfile=context.dockerfile_path)
+        return BuildContext(context="") if self.docker.base_dockerfile else None
+
+    def _is_stored(self) -> bool:
+        context = self.docker.build_context
+        return context is not None and context.location.startswith(registered.ARTIFACT)
 
     def _has_image(self) -> bool:
         docker = self.docker
@@ -255,7 +315,7 @@ class Environment:
 
 
 _known: dict[tuple[str, str], Environment] = {}
-"""(workspace, name) → what `register` was told in this program."""
+"""(workspace, name) → environments that ask for nothing, as `register` was told in this program."""
 
 
 class Built:

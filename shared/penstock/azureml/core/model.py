@@ -1,6 +1,6 @@
 """Models: files under a name, in versions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,33 @@ class Model:
     def id(self) -> str:
         """name:version."""
         return f"{self.name}:{self.version}"
+
+    def __repr__(self) -> str:
+        return f"Model({self.id!r})"
+
+    @staticmethod
+    def list(workspace: Any, name: str | None = None, **unused: Any) -> "Sequence[Model]":
+        """Return the newest version of each model, or all versions of one, newest first."""
+        from penstock.azureml.core.registered import names
+
+        views = names(workspace, "model", name or "")
+        return [Model(workspace, view.name, version=view.version) for view in views]
+
+    def download(
+        self, target_dir: str | Path = ".", exist_ok: bool = False, exists_ok: bool | None = None
+    ) -> str:
+        """Copy its files below a folder and return where they are.
+
+        Raises:
+            ModelNotFoundException: E_EXISTS, something is there.
+        """
+        from penstock.azureml.core.registered import fetched
+        from penstock.azureml.data.registering import found
+
+        view = found(self.workspace, "model", self.name, str(self.version))
+        return str(
+            fetched(self.workspace, view, Path(target_dir), replace=exist_ok or bool(exists_ok))
+        )
 
     @staticmethod
     def register(

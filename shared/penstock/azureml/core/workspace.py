@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from penstock.azureml.core.datastore import Datastore
     from penstock.azureml.core.environment import Environment
     from penstock.azureml.core.experiment import Experiment
+    from penstock.azureml.core.model import Model
     from penstock.azureml.core.run import Run
+    from penstock.azureml.data.datasets import AbstractDataset
 
 _PLACES = ("config.json", ".azureml/config.json", "aml_config/config.json")
 
@@ -121,7 +123,7 @@ class Workspace:
 
     @property
     def environments(self) -> "Mapping[str, Environment]":
-        """Environments that this program has registered, by name."""
+        """Registered environments, by name."""
         from penstock.azureml.core.environment import Environment
 
         return Environment.list(self)
@@ -132,6 +134,21 @@ class Workspace:
         from penstock.azureml.core.compute import ComputeTarget
 
         return {target.name: target for target in ComputeTarget.list(self)}
+
+    @property
+    def datasets(self) -> "Mapping[str, AbstractDataset]":
+        """The newest version of every registered dataset, by name."""
+        from penstock.azureml.core.dataset import Dataset
+        from penstock.azureml.core.registered import names
+
+        return {v.name: Dataset.get_by_name(self, v.name, v.version) for v in names(self, "data")}
+
+    @property
+    def models(self) -> "Mapping[str, Model]":
+        """The newest version of every registered model, by name."""
+        from penstock.azureml.core.model import Model
+
+        return {model.name: model for model in Model.list(self)}
 
     @property
     def experiments(self) -> "Mapping[str, Experiment]":
