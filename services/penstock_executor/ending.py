@@ -9,7 +9,9 @@ C library instead, which is what would come next.
 
 That is done only where the status is known to be 0: for a script whose `__main__` was given a loader and
 `__file__`, and has lost the latter again, as it does when the script has come to its end
-(_PyRun_SimpleFileObject; not by SystemExit), and of which no exception was printed. Whatever else has happened, the interpreter ends as usual.
+(_PyRun_SimpleFileObject; not by SystemExit), whose source does not speak of `__cached__`, so that it cannot
+well have taken it away itself, and of which no exception was printed. Whatever else has happened, the
+interpreter ends as usual.
 """
 
 import atexit
@@ -21,6 +23,8 @@ from typing import Any
 
 VERSIONS = ((3, 11),)
 """Of CPython, whose source was read."""
+CACHED = b"__cached__"
+SOURCE_BYTES_MAX = 256 * 1024
 
 
 class Ending:
@@ -29,14 +33,16 @@ class Ending:
     def __init__(self) -> None:
         self._main: dict[str, Any] = {"__file__": ""}
         self._cut = [False]
+        self._plain = False
         self._hook = sys.excepthook
         self._callbacks = 0
         if sys.implementation.name == "cpython" and sys.version_info[:2] in VERSIONS:
             os.register_at_fork(after_in_child=_Last(self._cut))
 
-    def of(self, main: dict[str, Any]) -> None:
-        """Take note of the names of `__main__` of a script that begins."""
+    def of(self, main: dict[str, Any], script: str) -> None:
+        """Take note of the names of `__main__` of a script that begins, and of its path."""
         self._main = main
+        self._plain = _plain(script)
         self._callbacks = atexit._ncallbacks()  # noqa: SLF001
 
     def come(self) -> None:
@@ -47,6 +53,7 @@ class Ending:
             and "__file__" not in main
             and "__cached__" not in main
             and not hasattr(sys, "last_type")
+            and self._plain
             and sys.excepthook is self._hook  # which, as any callback, could take that away
             and atexit._ncallbacks() == self._callbacks  # noqa: SLF001
             and all(_flushed(stream) for stream in (sys.stdout, sys.stderr))
@@ -66,6 +73,21 @@ class _Last:
     def __del__(self) -> None:
         if self._cut[0]:
             self._exit(0)
+
+
+def _plain(script: str) -> bool:
+    """Say that a script does not speak of `__cached__`: could it delete that, and then leave by SystemExit?"""
+    try:
+        fd = os.open(script, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return False
+    try:
+        source = os.read(fd, SOURCE_BYTES_MAX + 1)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return len(source) <= SOURCE_BYTES_MAX and CACHED not in source
 
 
 def _flushed(stream: object) -> bool:

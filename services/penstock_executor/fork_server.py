@@ -167,7 +167,7 @@ class Server:
         main.__dict__.update(sys.modules["__main__"].__dict__)
         sys.modules["__main__"] = main
         if not self.is_module:
-            self.preload.ending.of(main.__dict__)
+            self.preload.ending.of(main.__dict__, target)
 
     def _name(self, target: str) -> None:
         """Write the script's path, or the module's name, over every PLACEHOLDER."""

@@ -143,6 +143,7 @@ SCRIPTS: dict[str, str] = {
         os.mine, json.mine = open('one', 'w'), open('two', 'w')
         os.mine.write('kept'); json.mine.write('kept')
     """,
+    "both names deleted": "import sys\ndel __file__, __cached__\nsys.exit(3)",
     "deleted file name": "import sys\ndel __file__\nsys.exit(3)",
     "no names": "import sys\nleave = sys.exit\nglobals().clear()\nraise SystemExit(4)",
     "no names and an end": "globals().clear()",
