@@ -18,13 +18,19 @@ CORPUS: dict[str, tuple[str | bytes, str]] = {
     "only a comment": ("# hello\n", "E_EMPTY f.yml: no content"),
     "too large": ("#" * (BYTES_MAX + 1), "E_TOO_LARGE f.yml: 1,048,577 bytes; allowed: 1 MiB"),
     "not UTF-8": (b"type: \xff", "E_YAML f.yml: not UTF-8 at byte 6"),
-    "an alias": (
-        "a: &x [1]\nb: *x\n",
-        "E_YAML_ALIAS f.yml:2:4: alias *x; aliases are not allowed (write the value out)",
+    "an alias of nothing": (
+        "b: *x\n",
+        "E_YAML_ALIAS f.yml:1:4: alias *x has no anchor before it (mark it with &x)",
+    ),
+    "an alias of what it stands in": (
+        "a: &a [1, *a]\n",
+        "E_YAML_ALIAS f.yml:1:11: alias *a stands in what it names",
     ),
     "an alias bomb": (
-        "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
-        "E_YAML_ALIAS f.yml:2:8: alias *a; aliases are not allowed (write the value out)",
+        "a0: &a0 [x, x]\n"
+        + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+        ("E_YAML_ALIAS f.yml:5:35: alias *a3 makes the file too large; allowed: 20,000 values "
+        "(write fewer aliases within aliases)"),
     ),
     "a python tag": (
         "a: !!python/object/apply:os.system ['true']\n",
@@ -42,9 +48,18 @@ CORPUS: dict[str, tuple[str | bytes, str]] = {
         "E_YAML_MULTI f.yml:2:1: a second document; allowed: one",
     ),
     "twenty thousand brackets": ("a: " + "[" * 20_000, "E_YAML f.yml:1:67: nesting over 64"),
-    "a merge key": (
-        "a: {<<: {b: 1}}\n",
-        "E_YAML f.yml:1:5: merge keys are not allowed (write the keys out)",
+    "a merge key of a text": (
+        "a: {<<: b}\n",
+        ("E_YAML f.yml:1:5: a merge key takes keys and values, or a list of such "
+        "(for example <<: *base)"),
+    ),
+    "a merge key twice": (
+        "a: {<<: {b: 1}, <<: {c: 1}}\n",
+        "E_DUPLICATE_KEY f.yml:1:17: key 'a.<<' occurs twice",
+    ),
+    "a wrong value behind an alias": (
+        "type: pipeline\njobs:\n  a: &a\n    command: x\n    limits: {timeout: -1}\n  b: {<<: *a}\n",
+        "E_TYPE f.yml:5:14: jobs.a.limits.timeout: expected a number, 0 or more, found the number -1",
     ),
     "an unfinished list": (
         "a: [1, 2\n",

@@ -86,6 +86,7 @@ def asset_of(kind: AssetKind, document: "Document", path: Path) -> Registering:
 
         notes = tuple(top.unknown_notes((*_HEAD, *_ENVIRONMENT), ()))
         reading = Reading(strict=False, opened=(path,))
+        reading.repeated(document)
         content = {key: value for key, value in document.value.items() if key not in _HEAD}
         environment = contents_of(
             Section(document, (), content), ("steps", STEP, "environment"), reading
@@ -156,6 +157,9 @@ def _data_in(kind: AssetKind, top: "Section", path: Path) -> Definition:
     from dataclasses import replace
 
     notes = tuple(top.unknown_notes((*_HEAD, *(_MODEL if kind == "model" else _DATA)), ()))
+    notes += tuple(
+        f"{one.where}: {one.message}; the last one counts" for one in top.document.repeated
+    )
     text = top.text("path", required=True)
     try:
         definition = data_definition(kind, top.text("type"), text, path.parent)

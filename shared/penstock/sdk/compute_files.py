@@ -40,6 +40,8 @@ def read_compute(file: str | Path) -> Named:
         Invalid: E_ID, E_TYPE, E_UNKNOWN_FIELD … at file:line:column.
     """
     document, _ = file_read(file)
+    if document.repeated:
+        raise document.repeated[0]
     top = Section(document, (), document.value)
     notes = tuple(top.unknown_notes(_KNOWN, _UNUSED))
     name = checked_name(top.text("name", required=True), top.where("name"))

@@ -74,9 +74,7 @@ def pipeline_of(document: Document, file: Path, *, strict: bool = False) -> Defi
         Invalid: as `read_pipeline`.
     """
     if document.folder != file.parent:
-        document = Document(
-            document.value, document.file, document.places, document.texts, file.parent
-        )
+        document = replace(document, folder=file.parent)
     return _Reader(document, file, strict=strict).definition()
 
 
@@ -89,6 +87,7 @@ def component_of(document: Document, file: Path, *, strict: bool = False) -> Def
         Invalid: as `read_pipeline`.
     """
     reading = Reading(strict=strict, opened=(file,))
+    reading.repeated(document)
     top = Section(document, (), document.value)
     step = Steps(reading).declared(top, ("steps", "component"), file)
     name = str(top.scalar("name") or "")
@@ -118,6 +117,7 @@ class _Reader:
         self.document = document
         self.file = file
         self.reading = Reading(strict=strict, opened=(file,))
+        self.reading.repeated(document)
         self.steps = Steps(self.reading)
         self.values = self.steps.values
 

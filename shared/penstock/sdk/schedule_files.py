@@ -71,6 +71,8 @@ def read_schedule(file: str | Path, name: str = "", *, strict: bool = False) -> 
             f"{path}: {error.strerror}", where="--file", hint="give a YAML file"
         ) from error
     document = document_of(data, str(path), path.resolve().parent)
+    if document.repeated:
+        raise document.repeated[0]
     section = Section(document, (), document.value)
     if is_azure_schedule(section):
         return azure_schedule(section, path.resolve(), name, strict=strict)

@@ -34,7 +34,7 @@ def contents_of(entry: Section, place: Place, reading: Reading) -> EnvironmentSp
     """Return an environment that is written out, in a step or in a file of its own."""
     reading.meet(entry, "environment")
     pip = _pip(entry)
-    conda = _conda(entry)
+    conda = _conda(entry, reading)
     build = _build(entry, place, reading)
     image = str(entry.scalar("image") or "")
     if not (image or conda is not None or build or pip or entry["python"]):
@@ -76,7 +76,7 @@ def _pip(entry: Section) -> tuple[str, ...]:
     return tuple(entry.texts("pip"))
 
 
-def _conda(entry: Section) -> dict[str, Any] | None:
+def _conda(entry: Section, reading: Reading) -> dict[str, Any] | None:
     value = entry["conda_file"]
     if value is None:
         return None
@@ -86,6 +86,7 @@ def _conda(entry: Section) -> dict[str, Any] | None:
     if path.is_dir():
         raise entry.refusal("conda_file", "E_PATH", f"{value} is a folder; a conda file is a file")
     document = document_of(path.read_bytes(), shown_path(path), path.parent)
+    reading.repeated(document)
     return _whole(Section(document, (), document.value).value, path.parent)
 
 

@@ -83,7 +83,20 @@ class Reading:
             raise section.refusal(
                 key, "E_PATH", f"{section.text(key)}: {error.strerror}", f"looked at {path}"
             ) from error
-        return document_of(data, shown_path(path), path.parent)
+        document = document_of(data, shown_path(path), path.parent)
+        self.repeated(document)
+        return document
+
+    def repeated(self, document: Document) -> None:
+        """Note keys that occur twice in a file that is being read; the last one counts, as in Azure ML.
+
+        Raises:
+            Invalid: E_DUPLICATE_KEY, with `strict`.
+        """
+        for refusal in document.repeated:
+            if self.strict:
+                raise refusal
+            self.note(f"{refusal.where}: {refusal.message}; the last one counts")
 
 
 def shown_path(path: Path) -> str:

@@ -1,7 +1,8 @@
 """YAML as people write it, read strictly: YAML 1.1 as Azure ML's client reads it, minus what surprises.
 
-Refused, each with file, line and column: more than 1 MiB, aliases, custom tags, repeated keys, two
+Refused, each with file, line and column: more than 1 MiB, aliases without end, custom tags, two
 documents, deep nesting, tabs, and numbers in spellings that mean something else (017, 12:30:45).
+Merge keys (`<<: *base`) are merged; of a repeated key the last one counts, and the document tells.
 Parsing goes event by event, so no document can exhaust the stack. Keys are kept as they are spelled
 (`on:` is the text "on"); dates stay texts.
 """
@@ -9,13 +10,14 @@ Parsing goes event by event, so no document can exhaust the stack. Keys are kept
 import copy
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, cast
 
 import yaml
 
 from penstock.errors import Invalid
+from penstock.sdk.yaml_aliases import written_out
 from penstock.units import MIB
 
 BYTES_MAX = 1 * MIB
@@ -46,6 +48,8 @@ class Document:
     """Unquoted values that were not read as text, as they are spelled."""
     folder: Folder = _HERE
     """What relative paths in it start from."""
+    repeated: tuple[Invalid, ...] = ()
+    """Keys that occur twice, for readers that do not take the last one."""
 
     def where(self, *path: str) -> str:
         """Return `file:line:column` of a key, or of the nearest key around it."""
@@ -60,8 +64,8 @@ def document_of(data: bytes, file: str, folder: Folder | None = None) -> Documen
     """Return the one document in `data`; `file` is its name in errors, `folder` where its paths start.
 
     Raises:
-        Invalid: E_TOO_LARGE, E_EMPTY, E_YAML, E_YAML_ALIAS, E_YAML_TAG, E_YAML_MULTI, E_DUPLICATE_KEY
-            or E_TYPE (a number in a misleading spelling).
+        Invalid: E_TOO_LARGE, E_EMPTY, E_YAML, E_YAML_ALIAS, E_YAML_TAG, E_YAML_MULTI, or E_TYPE (a
+            number in a misleading spelling).
     """
     if len(data) > BYTES_MAX:
         raise Invalid(f"{len(data):,} bytes; allowed: 1 MiB", code="E_TOO_LARGE", where=file)
@@ -71,7 +75,7 @@ def document_of(data: bytes, file: str, folder: Folder | None = None) -> Documen
         raise Invalid(f"not UTF-8 at byte {error.start}", code="E_YAML", where=file) from error
     builder = _Builder(file)
     try:
-        for event in _events(text):
+        for event in written_out(_events(text), builder.refusal):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, file, text) from error
@@ -85,7 +89,14 @@ def document_of(data: bytes, file: str, folder: Folder | None = None) -> Documen
         ) from error
     if not builder.documents:
         raise Invalid("no content", code="E_EMPTY", where=file)
-    return Document(builder.root, file, builder.places, builder.texts, folder or _HERE)
+    return Document(
+        builder.root,
+        file,
+        builder.places,
+        builder.texts,
+        folder or _HERE,
+        tuple(builder.repeated),
+    )
 
 
 def with_values(document: Document, texts: Iterable[str]) -> Document:
@@ -107,11 +118,13 @@ def with_values(document: Document, texts: Iterable[str]) -> Document:
             )  # fmt: skip
         last = _at(value, keys[:-1], where)
         part = document_of(given.encode() or b"''", where)
+        if part.repeated:
+            raise part.repeated[0]
         last[keys[-1]] = part.value
         spelled = {key: one for key, one in spelled.items() if key[: len(keys)] != keys}
         spelled |= {(*keys, *key): one for key, one in part.texts.items()}
         places = {key: one for key, one in places.items() if key[: len(keys)] != keys}
-    return Document(value, document.file, places, spelled, document.folder)
+    return replace(document, value=value, places=places, texts=spelled)
 
 
 def _at(value: Any, keys: Path, where: str) -> dict[str, Any]:
@@ -150,12 +163,14 @@ def _syntax_error(error: yaml.MarkedYAMLError, file: str, text: str) -> Invalid:
 class _Frame:
     """A mapping or list being filled; `key` is the mapping's key whose value comes next."""
 
-    __slots__ = ("key", "path", "value")
+    __slots__ = ("key", "merged", "path", "value")
 
     def __init__(self, value: dict[str, Any] | list[Any], path: Path) -> None:
         self.value = value
         self.path = path
         self.key: str | None = None
+        self.merged: Any = None
+        """The event of its merge key."""
 
 
 class _Builder:
@@ -168,6 +183,7 @@ class _Builder:
         self.places: dict[Path, tuple[int, int]] = {}
         self.texts: dict[Path, str] = {}
         self.frames: list[_Frame] = []
+        self.repeated: list[Invalid] = []
 
     def take(self, event: Any) -> None:
         match event:
@@ -175,13 +191,6 @@ class _Builder:
                 self.documents += 1
                 if self.documents > 1:
                     raise self.refusal(event, "E_YAML_MULTI", "a second document; allowed: one")
-            case yaml.AliasEvent():
-                raise self.refusal(
-                    event,
-                    "E_YAML_ALIAS",
-                    f"alias *{event.anchor}; aliases are not allowed",
-                    "write the value out",
-                )
             case yaml.ScalarEvent():
                 self.take_scalar(event)
             case yaml.MappingStartEvent():
@@ -189,7 +198,7 @@ class _Builder:
             case yaml.SequenceStartEvent():
                 self.open(event, [])
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                self.frames.pop()
+                self.merge(self.frames.pop())
             case _:
                 pass  # stream and document borders
 
@@ -210,14 +219,19 @@ class _Builder:
         path = self.add(event, value)
         if not event.style and not isinstance(value, str):
             self.texts[path] = event.value
+        else:
+            self.texts.pop(path, None)  # of the same key before, if it is repeated
 
     def take_key(self, frame: _Frame, event: Any) -> None:
         key = event.value
-        if key == "<<" and not event.style:
-            raise self.refusal(event, "E_YAML", "merge keys are not allowed", "write the keys out")
-        if key in frame.value:
-            place = ".".join((*frame.path, key))
-            raise self.refusal(event, "E_DUPLICATE_KEY", f"key {place!r} occurs twice")
+        place = ".".join((*frame.path, key))
+        twice = self.refusal(event, "E_DUPLICATE_KEY", f"key {place!r} occurs twice")
+        if key == "<<":
+            if frame.merged is not None:
+                raise twice
+            frame.merged = event
+        elif key in frame.value:
+            self.repeated.append(twice)
         frame.key = key
         self.places[(*frame.path, key)] = _position(event)
 
@@ -239,6 +253,46 @@ class _Builder:
         frame.value[frame.key] = value
         frame.key = None
         return path
+
+    def merge(self, frame: _Frame) -> None:
+        """Put into a mapping that has ended what its merge key brings: own keys count, then the first."""
+        own = frame.value
+        if frame.merged is None or not isinstance(own, dict):
+            return
+        given = own.pop("<<")
+        start = (*frame.path, "<<")
+        sources = [(start, given)]
+        if isinstance(given, list):
+            sources = [((*start, str(number)), item) for number, item in enumerate(given)]
+        brought: dict[str, Any] = {}
+        for path, source in sources:
+            if not isinstance(source, dict):
+                raise self.refusal(
+                    frame.merged,
+                    "E_YAML",
+                    "a merge key takes keys and values, or a list of such",
+                    "for example <<: *base",
+                )
+            for key, value in source.items():
+                if key not in own and key not in brought:
+                    brought[key] = value
+                    self.move((*path, key), (*frame.path, key), value)
+        kept = dict(own)
+        own.clear()
+        own.update(brought | kept)
+
+    def move(self, old: Path, new: Path, value: Any) -> None:
+        """Let a merged value be found, with all that is in it, at its new place."""
+        waiting = [(old, new, value)]
+        while waiting:
+            old, new, value = waiting.pop()
+            self.places[new] = self.places[old]
+            if old in self.texts:
+                self.texts[new] = self.texts[old]
+            if isinstance(value, dict):
+                waiting += [((*old, key), (*new, key), item) for key, item in value.items()]
+            elif isinstance(value, list):
+                waiting += [((*old, str(n)), (*new, str(n)), v) for n, v in enumerate(value)]
 
     def value_of(self, event: Any) -> Any:
         """Return a scalar as YAML 1.1 means it."""
