@@ -239,6 +239,17 @@ def test_an_output_with_a_name_is_registered_by_a_step_of_its_own() -> None:
     )
 
 
+def test_a_path_with_the_run_s_name_can_be_foreseen_when_there_is_no_run_yet() -> None:
+    body = {
+        "name": "p",
+        "outputs": {"o": {"type": "uri_folder", "path": BLOB + "x/${{name}}/t"}},
+        "steps": {"a": step("x ${{outputs.y}}", outputs={"y": "${{parent.outputs.o}}"})},
+    }
+    spec = spec_of(json.dumps(body).encode(), stored=True)
+    made = planned(spec, RunRequest(), Origin(run="", places=PLACES))
+    assert [each.destination.path for each in made.steps if each.destination] == ["x/run/t"]
+
+
 def test_a_plan_that_becomes_another_run_s_writes_to_the_other_run_s_place() -> None:
     made = as_run(plan({"a": writes(BLOB + "x/${{name}}")}), "r2", 7.0)
     assert by_name(made)["copy--a--y"].destination == Location(

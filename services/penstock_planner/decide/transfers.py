@@ -32,6 +32,8 @@ ATTEMPTS_MAX = 4
 RETRY_DELAY_S = 2.0
 """Networks and servers have bad moments: 2, 4, 8 seconds."""
 DATA = "data"
+NO_RUN = "run"
+"""Stands for the run's id where there is none: a forecast, or a pipeline that is only registered."""
 MODELS = ("mlflow_model", "custom_model", "triton_model")
 
 _MACRO = re.compile(
@@ -100,7 +102,8 @@ def _add_copy(steps: Steps, maker: Made, sink: Sink, draft: Draft) -> None:
 def _destination(maker: Made, sink: Sink, draft: Draft) -> Location | None:
     own = sink.draft or draft
     where = f"{sink.where}.path"
-    job = f"{draft.run}.{sink.step}" if sink.step else draft.run
+    run = draft.run or NO_RUN
+    job = f"{run}.{sink.step}" if sink.step else run
     values = {
         "name": job,
         "run-id": job,
