@@ -161,7 +161,10 @@ async def test_errors_say_what_was_found_what_is_allowed_and_exit_as_documented(
         ("name: x\npipeline: p\ncrn: '* * * * *'\n", "bad.yml:3:1: unknown key 'crn'"),
         ("name: x\nevery: 5s\n", "pipeline is missing"),
         ("name: x\npipeline: p\nevery: [1]\n", "bad.yml:3:"),
-        ("name: x\ntrigger: {type: cron}\ncreate_job: a.yml\n", "bad.yml:3:1: a.yml does not exist"),
+        (
+            "name: x\ntrigger: {type: cron}\ncreate_job: a.yml\n",
+            "bad.yml:3:1: a.yml does not exist",
+        ),
         ("- 1\n", "expected keys and values"),
     ):
         file.write_text(content)

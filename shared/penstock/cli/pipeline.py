@@ -32,17 +32,16 @@ def command() -> None:
 @command.command("create", short_help="Register a pipeline file.")
 @click.option("-f", "--file", "file", required=True, metavar="FILE", help="A pipeline file.")
 @click.option("--name", default="", help="Another name than the file's.")
-@click.option("--version", default="", help="A version of your own (default: counted).")
 @output_option
 @target_options
-def create(*, where: Where, file: str, name: str, version: str, output: str) -> None:
+def create(*, where: Where, file: str, name: str, output: str) -> None:
     """Register a pipeline file. Versions never change; equal content is the same version."""
     from penstock.sdk.pipeline_files import read_pipeline
 
     definition = read_pipeline(file)
 
     async def body(client: AsyncClient) -> PipelineView:
-        return await client.register(definition, name, version)
+        return await client.register(definition, name)
 
     view = with_client(where, body)
     for text in definition.notes:

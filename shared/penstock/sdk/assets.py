@@ -63,11 +63,12 @@ def asset_of(kind: AssetKind, document: "Document", path: Path) -> Registering:
         Invalid: what is wrong with it, at file:line:column.
     """
     from penstock.sdk.pipeline_files import component_of
+    from penstock.sdk.yaml_environments import spelled
     from penstock.sdk.yaml_reading import Reading
     from penstock.sdk.yaml_section import Section
 
     top = Section(document, (), document.value)
-    version = str(top.scalar("version")) if top.scalar("version") is not None else ""
+    version = spelled(top, "version")
     command = AssetCommand(
         kind=kind,
         name=checked_name(top.text("name", required=True), top.where("name")),

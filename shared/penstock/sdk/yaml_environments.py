@@ -47,12 +47,12 @@ def contents_of(entry: Section, place: Place, reading: Reading) -> EnvironmentSp
     variables = entry.section("variables")
     return EnvironmentSpec(
         name=str(entry.scalar("name") or ""),
-        version="" if entry["version"] is None else str(entry.scalar("version")),
+        version=spelled(entry, "version"),
         image=image,
         build=build,
         conda=conda,
         pip=pip,
-        python=_spelled(entry, "python"),
+        python=spelled(entry, "python"),
         variables={name: str(variables.scalar(name) or "") for name in variables},
     )
 
@@ -61,7 +61,7 @@ def _is_file(text: str) -> bool:
     return text.startswith(("file:", "./", "../")) or text.endswith((".yml", ".yaml"))
 
 
-def _spelled(entry: Section, key: str) -> str:
+def spelled(entry: Section, key: str) -> str:
     """Return a version as it is spelled: 3.10 is not 3.1."""
     value = entry.scalar(key)
     if value is None:
