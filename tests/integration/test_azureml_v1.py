@@ -98,7 +98,7 @@ from penstock.azureml.core.model import Model
 from penstock.azureml.exceptions import UserErrorException
 
 ws = Workspace.from_config()
-environment = Environment("greeting")
+environment = Environment("welcome")
 environment.environment_variables = {"GREETING": "hello"}
 assert environment.register(workspace=ws).version == "1"
 assert environment.register(workspace=ws).version == "1"
@@ -128,15 +128,15 @@ from penstock.azureml.pipeline.core import Pipeline
 from penstock.azureml.pipeline.steps import PythonScriptStep
 
 ws = Workspace.from_config()
-assert {"greeting", "from_text", "from_folder"} <= set(ws.environments)
+assert {"welcome", "from_text", "from_folder"} <= set(ws.environments)
 folder = Environment.get(ws, "from_folder").spec()
 assert (folder.build.context[:9], folder.build.dockerfile) == ("artifact:", "Own")
-changed = Environment.get(ws, "greeting", version="1").clone("other")
+changed = Environment.get(ws, "welcome", version="1").clone("other")
 changed.environment_variables["NAME"] = "you"
 assert changed.register(ws).spec().variables == {"GREETING": "hello", "NAME": "you"}
 
 config = RunConfiguration()
-config.environment = Environment.get(workspace=ws, name="greeting")
+config.environment = Environment.get(workspace=ws, name="welcome")
 step = PythonScriptStep("greet.py", source_directory="src", runconfig=config)
 run = Experiment(ws, "greeting").submit(Pipeline(ws, steps=[step]))
 run.wait_for_completion()
