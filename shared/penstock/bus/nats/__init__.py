@@ -6,6 +6,16 @@ resolve (nats.py #985), pull loops with a watchdog (a restarted server forgets p
 consumer fields that nats-py does not know (pinned priority groups).
 """
 
-from penstock.bus.nats.adapter import NatsBus, connect
+import sys
+
+# nats-py imports aiohttp where it is installed, for websockets, which we do not speak: 100 ms of every start.
+_hidden = "aiohttp" not in sys.modules
+if _hidden:
+    sys.modules["aiohttp"] = None  # type: ignore[assignment]
+try:
+    from penstock.bus.nats.adapter import NatsBus, connect
+finally:
+    if _hidden:
+        del sys.modules["aiohttp"]
 
 __all__ = ["NatsBus", "connect"]
