@@ -1,8 +1,9 @@
 """Berths: where attempts lie whose steps run in containers, one attempt at a time.
 
-    <data>/berths/<name>/work/attempts/<attempt>/   all of an attempt but its inputs; seen in the container
-    <data>/berths/<name>/in/<attempt>/              its inputs; seen in the container, read-only
-    <data>/berths/<name>/talk/                      sockets and pipes; seen in the container, read-only
+    <data>/berths/<name>/
+        work/attempts/<attempt>/   all of an attempt but its inputs; seen in the container
+        in/<attempt>/              its inputs; seen in the container, read-only
+        talk/                      sockets and pipes; seen in the container, read-only
 
 What a container sees is fixed when it is made, so a container that is to serve a second attempt needs a
 place where that one will lie: its berth. There are as many as the executor has slots. Paths are the

@@ -24,7 +24,7 @@ WORKDIR /app
 COPY requirements.txt /app/
 RUN pip install --no-cache-dir -U pip setuptools && \\
     pip3 install -r /app/requirements.txt 'scikit-learn<1.6' \\
-      --find-links https://example.org/wheels
+      --find-links ./wheels
 RUN python -m pip install rich
 """
     assert packages(text) == (
@@ -33,7 +33,7 @@ RUN python -m pip install rich
             "# a comment",
             "joblib",
             "scikit-learn<1.6",
-            "--find-links https://example.org/wheels",
+            "--find-links ./wheels",
             "rich",
         ),
         "3.8",

@@ -15,11 +15,10 @@ import yaml
 from penstock.contracts.spec import EnvironmentSpec
 
 _PYTHON = re.compile(r"(?:.*/)?python:(\d+\.\d+)")
-_VALUED = frozenset(
-    {"-i", "-f", "-t", "-c", "--find-links", "--target", "--constraint", "--timeout"}
-)
+_PLACES = frozenset({"f", "find-links", "i", "index-url", "extra-index-url"})
+"""Options of pip that say where packages are, without their dashes. They are kept, with their value."""
+_VALUED = _PLACES | {"t", "target", "c", "constraint", "timeout"}
 """Options of pip whose next word is their value."""
-_KEPT = frozenset({"-f", "--find-links"})
 _QUIET = frozenset(
     {"ARG", "ENV", "WORKDIR", "COPY", "ADD", "CMD", "ENTRYPOINT", "EXPOSE", "LABEL", "USER"}
 )
@@ -111,9 +110,9 @@ def _take_pip(words: list[str], found: Read, files: Mapping[str, str]) -> None:
                 found.left_out += 1
             else:
                 found.pip += text.splitlines()
-        elif word in _VALUED or re.fullmatch(r"--(extra-)?index.url", word):
+        elif word.startswith("-") and word.lstrip("-") in _VALUED:
             value = words.pop(0) if words else ""
-            if word in _KEPT or "index" in word:
+            if word.lstrip("-") in _PLACES:
                 found.pip.append(f"{word} {value}")
         elif word.startswith("-"):
             continue

@@ -29,7 +29,7 @@ _NAME = re.compile(
 _CLAUSE = re.compile(r"(===|==|~=|!=|<=|>=|<|>)\s*([^\s,;]+)")
 _FILE_OPTION = re.compile(r"(-r|--requirement|-c|--constraint|-e|--editable)\b")
 _OPTION = re.compile(
-    r"(-i|--(extra-)?index-?(url)?|-f|--find-links|--no-index|--no-binary|--only-binary)(?=$|\s|=)"
+    r"(-[if]|--((extra-)?index-?(url)?|find-links|no-index|no-binary|only-binary))(?=$|\s|=)"
 )
 _CONDA = re.compile(r"(?:[\w./-]+::)?(?P<name>[A-Za-z0-9_][\w.-]*)\s*(?P<rest>.*)")
 _CONDA_EXACT = re.compile(r"=?=?\s*([\w.+!*-]+?)(?:[=\s]\S+)?")
