@@ -243,9 +243,12 @@ class Queries:
         return await self.assets.create(read(data, AssetCommand, "request"), self.clock.now())
 
     async def list_assets(self, data: bytes) -> AssetsAnswer:
-        """Return the newest version of each name of a kind, or all versions of one."""
+        """Return the newest version of each name of a kind, or all versions of one: the last that fit."""
         found = await self.assets.listed(read(data, AssetCommand, "request"))
-        return AssetsAnswer(assets=found.assets[-LISTED_MAX:])
+        views = found.assets[-LISTED_MAX:]
+        while len(encoded(AssetsAnswer(assets=views))) > ANSWER_BYTES_MAX:
+            views = views[len(views) // 2 :]
+        return AssetsAnswer(assets=views)
 
     async def show_asset(self, data: bytes) -> AssetView:
         """Return one version."""

@@ -109,7 +109,7 @@ def create(
     async def body(client: AsyncClient) -> ScheduleView:
         nonlocal schedule
         if definition is not None:  # the job of a file in Azure ML's shape
-            view = await client.register(definition, "", "")
+            view = await client.register(definition)
             schedule = msgspec.structs.replace(schedule, pipeline=f"{view.name}@{view.version}")
         parameters = {**schedule.parameters, **await _typed(client, schedule.pipeline, params)}
         wish = msgspec.structs.replace(schedule, parameters=parameters)

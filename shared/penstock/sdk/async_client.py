@@ -6,27 +6,16 @@ sequence and survives reconnects.
 
 import asyncio
 import contextlib
-import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.bus import Bus
-from penstock.bus.nats import connect
-from penstock.contracts.computes import ComputeCommand, ComputesAnswer, ComputeView
 from penstock.contracts.events import RUN_ENDS, STEP_ENDS
 from penstock.contracts.queries import (
-    DatastoreCommand,
-    DatastoresAnswer,
-    DatastoreView,
-    PipelineCommand,
-    PipelinesAnswer,
-    PipelineView,
     PlanForecast,
     RunQuestion,
     RunsAnswer,
@@ -36,12 +25,10 @@ from penstock.contracts.queries import (
     WhyAnswer,
     WhyQuestion,
 )
-from penstock.contracts.registry import AssetCommand, AssetsAnswer, AssetView
 from penstock.contracts.requests import CancelRequest, RerunRequest, Reuse, RunAnswer, RunRequest
 from penstock.contracts.spec import PipelineSpec, Scalar
-from penstock.contracts.subjects import Subjects
 from penstock.contracts.work import ExecutorPresence
-from penstock.errors import BusUnavailable, NotFound, PenstockError, Refused, Transient
+from penstock.errors import NotFound, Refused, Transient
 from penstock.ids import is_name, is_run_id, run_time
 from penstock.sdk.conversation import Conversation
 from penstock.sdk.definition import Definition
@@ -50,6 +37,7 @@ from penstock.sdk.executors import explain_waiting, present
 from penstock.sdk.log_lines import Chunk, Line, Lines, chunk_of
 from penstock.sdk.parameters import check_known, local_data, typed
 from penstock.sdk.progress import Progress, StepProgress
+from penstock.sdk.registered import Registered
 from penstock.sdk.submissions import (
     Submittable,
     definition_of,
@@ -58,97 +46,17 @@ from penstock.sdk.submissions import (
     scalars,
     who,
 )
-from penstock.sdk.target import START_HINT, Target, target_of
 
 if TYPE_CHECKING:
-    from penstock.trees.client import TreeClient
+    pass
 
 FRESH_S = 60.0
 """A run this young may have been answered for before the scheduler has taken it in."""
 FRESH_WAIT_S = 5.0
-CONNECT_S = 5.0
 
 
-class AsyncClient:
+class AsyncClient(Registered):
     """A connection to one stack: `async with AsyncClient() as client: …`."""
-
-    def __init__(
-        self,
-        bus: str | None = None,
-        dir: str | Path | None = None,  # noqa: A002 - as the option is called
-        workspace: str | None = None,
-        *,
-        target: Target | None = None,
-    ) -> None:
-        self.target = target or target_of(
-            folder=dir, bus=bus, workspace=workspace, environ=os.environ, start=Path.cwd()
-        )
-        self._talk: Conversation | None = None
-        self._trees: TreeClient | None = None
-        self._opening = asyncio.Lock()
-
-    # -- the connection -----------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def open(self) -> Conversation:
-        """Connect if not connected.
-
-        Raises:
-            BusUnavailable: E_CONNECT.
-        """
-        async with self._opening:
-            if self._talk is None:
-                bus = await self._connected()
-                names = Subjects(self.target.workspace)
-                self._talk = Conversation(bus, names)
-        return self._talk
-
-    async def close(self) -> None:
-        """Leave the bus; the client may be opened again."""
-        if self._talk is not None:
-            bus, trees, self._talk, self._trees = self._talk.bus, self._trees, None, None
-            if trees is not None:
-                await trees.close()
-            await bus.close()
-
-    async def _connected(self) -> Bus:
-        name = f"client-{who()}"
-        try:
-            return await asyncio.wait_for(connect(self.target.bus, name=name), CONNECT_S)
-        except (Transient, TimeoutError) as error:
-            from penstock.runtime.stack import without_password
-
-            url = without_password(self.target.bus)
-            why = error.message if isinstance(error, PenstockError) else "no answer"
-            raise BusUnavailable(
-                f"cannot reach {url}: {why}",
-                code="E_CONNECT",
-                where=self.target.sources.get("bus", ""),
-                hint=f"is it running? try `penstock doctor`; or {START_HINT}",
-            ) from error
-
-    @property
-    def trees(self) -> "TreeClient":
-        """Moves files to and from the store; only while connected."""
-        if self._trees is None:
-            # Asking about runs needs none of this, and importing it takes longer than the answer.
-            from penstock.trees.client import CLIENT_PATIENCE_S, TreeClient
-
-            assert self._talk is not None, "not connected"  # noqa: S101
-            talk = self._talk
-            self._trees = TreeClient(talk.bus, talk.names, patience_s=CLIENT_PATIENCE_S)
-        return self._trees
 
     # -- wishes -------------------------------------------------------------------------------------
 
@@ -238,49 +146,6 @@ class AsyncClient:
             ),
         )
 
-    async def register(self, what: Submittable, name: str = "", version: str = "") -> PipelineView:
-        """Register a pipeline for others to run; equal content gives the same version."""
-        from penstock.sdk.uploads import scanned_spec, spec_for_request
-
-        talk = await self.open()
-        definition = definition_of(what)
-        if definition is None:
-            raise NotFound(f"{what} is no file", where=str(what), hint="give a YAML file")
-        found = await scanned_spec(definition, self.trees)
-        spec = found.spec
-        if name:
-            spec = msgspec.structs.replace(spec, name=name)
-        command = PipelineCommand(
-            name=name or spec.name,
-            spec=await spec_for_request(spec, self.trees),
-            version=version,
-            who=who(),
-        )
-        try:
-            return await talk.ask("pipeline.create", command, PipelineView, "planner")
-        except Refused as error:
-            raise placed(error, definition) from error
-
-    async def register_asset(self, command: AssetCommand, definition: Definition) -> AssetView:
-        """Store what a definition names, and register it: see penstock.sdk.assets."""
-        from penstock.sdk.assets import completed
-        from penstock.sdk.uploads import scanned_spec
-
-        talk = await self.open()
-        found = await scanned_spec(definition, self.trees)
-        wish = completed(command, found.spec)
-        return await talk.ask("asset.create", wish, AssetView, "planner")
-
-    async def asset(self, command: AssetCommand) -> AssetView:
-        """Return a registered version."""
-        talk = await self.open()
-        return await talk.ask("asset.show", command, AssetView, "planner")
-
-    async def assets(self, verb: str, command: AssetCommand) -> tuple[AssetView, ...]:
-        """Return ("list"), hide ("archive") or bring back ("restore") registered versions."""
-        talk = await self.open()
-        return (await talk.ask(f"asset.{verb}", command, AssetsAnswer, "planner")).assets
-
     # -- questions ----------------------------------------------------------------------------------
 
     async def runs(
@@ -339,40 +204,6 @@ class AsyncClient:
     async def executors(self) -> tuple[ExecutorPresence, ...]:
         """Return the executors that answer within two seconds: their targets, slots, and who is busy."""
         return await present(await self.open())
-
-    async def pipelines(self, name: str = "") -> tuple[PipelineView, ...]:
-        """Return registered pipelines, or all versions of one."""
-        talk = await self.open()
-        command = PipelineCommand(name=name)
-        return (await talk.ask("pipeline.list", command, PipelinesAnswer, "planner")).pipelines
-
-    async def pipeline(self, name: str) -> PipelineView:
-        """Return a registered pipeline, "n" or "n@v", with its definition when it fits a message."""
-        talk = await self.open()
-        return await talk.ask("pipeline.show", PipelineCommand(name=name), PipelineView, "planner")
-
-    async def datastore(self, verb: str, command: DatastoreCommand) -> DatastoreView:
-        """Register ("create"), return ("show") or forget ("delete") a datastore."""
-        talk = await self.open()
-        return await talk.ask(f"datastore.{verb}", command, DatastoreView, "planner")
-
-    async def datastores(self) -> tuple[DatastoreView, ...]:
-        """Return all datastores by name."""
-        talk = await self.open()
-        asked = DatastoreCommand()
-        return (await talk.ask("datastore.list", asked, DatastoresAnswer, "planner")).datastores
-
-    async def compute(self, verb: str, command: ComputeCommand) -> ComputeView:
-        """Make ("create"), return ("show") or forget ("delete") a compute target."""
-        talk = await self.open()
-        return await talk.ask(f"compute.{verb}", command, ComputeView, "planner")
-
-    async def computes(self) -> tuple[ComputeView, ...]:
-        """Return all compute targets by name."""
-        talk = await self.open()
-        return (
-            await talk.ask("compute.list", ComputeCommand(), ComputesAnswer, "planner")
-        ).computes
 
     # -- following ----------------------------------------------------------------------------------
 

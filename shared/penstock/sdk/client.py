@@ -123,9 +123,9 @@ class Client:
             self.asynchronous.plan(what, parameters=parameters, reuse=reuse)
         )
 
-    def register(self, what: Submittable, name: str = "", version: str = "") -> PipelineView:
+    def register(self, what: Submittable, name: str = "") -> PipelineView:
         """Register a pipeline for others to run; equal content gives the same version."""
-        return self.background.call(self.asynchronous.register(what, name, version))
+        return self.background.call(self.asynchronous.register(what, name))
 
     def cancel(self, run: str, reason: str = "") -> None:
         """Cancel a run."""

@@ -165,20 +165,24 @@ class Pipeline:
         version: str | None = None,
         continue_on_step_failure: bool | None = None,
     ) -> "PublishedPipeline":
-        """Register the pipeline, so that it can be run by name; return the registered version."""
+        """Register the pipeline, so that it can be run by name; return the registered version.
+
+        `version` becomes part of the description: versions are counted, so that none is ever changed.
+        """
         definition = self.definition()
         spec = definition.spec
+        told = description or spec.description
+        if version:
+            told = f"{told} (version {version})".strip()
         settings = spec.settings
         if continue_on_step_failure is not None:
             settings = msgspec.structs.replace(
                 settings, continue_on_step_failure=continue_on_step_failure
             )
-        spec = msgspec.structs.replace(
-            spec, description=description or spec.description, settings=settings
-        )
+        spec = msgspec.structs.replace(spec, description=told, settings=settings)
         definition = Definition(spec, definition.locals, definition.notes, definition.root)
         client = client_of(self._workspace)
-        view = client.register(definition, name_from(name) if name else "", version or "")
+        view = client.register(definition, name_from(name) if name else "")
         return PublishedPipeline(self._workspace, view.name, view.version, view.description)
 
 

@@ -96,9 +96,7 @@ class Pipeline(ours.Pipeline):
         `version` becomes part of the description: versions are counted, so that none is ever changed.
         """
         told = description or self.description
-        if version:
-            told = f"{told} (version {version})".strip()
-        found = super().publish(name, told, "", continue_on_step_failure)
+        found = super().publish(name, told, version, continue_on_step_failure)
         view = client_of(self._workspace).pipeline(found.reference)
         return PublishedPipeline(self._workspace, view)
 
