@@ -25,7 +25,7 @@ COPY requirements.txt /app/
 RUN pip install --no-cache-dir -U pip setuptools && \\
     pip3 install -r /app/requirements.txt 'scikit-learn<1.6' \\
       --find-links ./wheels
-RUN python -m pip install rich
+RUN python -m pip install -c other.txt rich -f ./more
 """
     assert packages(text) == (
         (
@@ -35,6 +35,7 @@ RUN python -m pip install rich
             "scikit-learn<1.6",
             "--find-links ./wheels",
             "rich",
+            "-f ./more",
         ),
         "3.8",
         "python:3.8-slim",

@@ -15,10 +15,10 @@ import yaml
 from penstock.contracts.spec import EnvironmentSpec
 
 _PYTHON = re.compile(r"(?:.*/)?python:(\d+\.\d+)")
-_PLACES = frozenset({"f", "find-links", "i", "index-url", "extra-index-url"})
-"""Options of pip that say where packages are, without their dashes. They are kept, with their value."""
-_VALUED = _PLACES | {"t", "target", "c", "constraint", "timeout"}
-"""Options of pip whose next word is their value."""
+_PLACE = re.compile(r"-[fi]|--(find.links|(extra.)?index.url)")
+"""Options of pip that say where packages are: kept, with the next word, which is their value."""
+_VALUED = re.compile(r"-[tc]|--(target|constraint|timeout)")
+"""Others whose next word is their value."""
 _QUIET = frozenset(
     {"ARG", "ENV", "WORKDIR", "COPY", "ADD", "CMD", "ENTRYPOINT", "EXPOSE", "LABEL", "USER"}
 )
@@ -110,10 +110,10 @@ def _take_pip(words: list[str], found: Read, files: Mapping[str, str]) -> None:
                 found.left_out += 1
             else:
                 found.pip += text.splitlines()
-        elif word.startswith("-") and word.lstrip("-") in _VALUED:
-            value = words.pop(0) if words else ""
-            if word.lstrip("-") in _PLACES:
-                found.pip.append(f"{word} {value}")
+        elif _PLACE.fullmatch(word):
+            found.pip.append(f"{word} {words.pop(0) if words else ''}")
+        elif _VALUED.fullmatch(word):
+            del words[:1]
         elif word.startswith("-"):
             continue
         elif word.startswith((".", "/")):
