@@ -193,3 +193,52 @@ def test_dates_and_words_that_yaml_reads_stay_texts_as_keys(tmp_path: Path) -> N
         "type: pipeline\ninputs: {on: 2024-01-01, d: 1.5}\njobs: {a: {command: x}}\n", tmp_path
     )
     assert found.spec.inputs == {"on": "2024-01-01", "d": 1.5}
+
+
+def test_a_sweep_by_itself_keeps_all_that_its_trial_says(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a\n")
+    trial = """
+  command: python t.py ${{inputs.lr}} ${{inputs.rows}} ${{inputs.depth}} ${{inputs.n}}
+  environment: azureml:one@latest
+  environment_variables: {A: trial, B: trial}
+  resources: {memory: 2g}
+  compute: azureml:cpu
+  limits: {timeout: 3}
+  is_deterministic: false
+  inputs:
+    lr: {type: number}
+    rows: {type: uri_file, path: ./rows.csv}
+    depth: {type: integer, default: 3}
+    n: {type: integer, default: 4}
+"""
+    text = f"""
+type: sweep
+name: tuned
+trial:{trial}
+inputs: {{n: 5}}
+environment_variables: {{B: job}}
+search_space: {{lr: {{type: choice, values: [1, 2]}}}}
+objective: {{goal: minimize, primary_metric: loss}}
+limits: {{max_total_trials: 2}}
+"""
+    found = definition(text, tmp_path)
+    step = found.spec.steps["tuned"]
+    assert step.environment == "azureml:one@latest"
+    assert step.environment_variables == {"A": "trial", "B": "job"}
+    assert step.resources.memory == "2g"
+    assert (step.compute, step.is_deterministic, step.limits) == ("cpu", False, Limits())
+    assert list(step.inputs) == ["rows", "depth", "n"]
+    assert step.inputs["depth"] == Input(type="integer", default=3)
+    assert step.inputs["n"] == Input(type="integer", default=4, value="${{parent.inputs.n}}")
+    assert ("steps", "tuned", "inputs", "rows") in [local.place for local in found.locals]
+
+
+def test_a_command_component_run_as_the_job_keeps_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yml").write_text("""
+command: echo ${{inputs.n}} ${{inputs.m}}
+inputs: {n: {type: integer, default: 3}, m: {type: integer}}
+""")
+    found = definition("type: pipeline\nname: one\ncomponent: ./c.yml\ninputs: {m: 2}\n", tmp_path)
+    inputs = found.spec.steps["one"].inputs
+    assert inputs["n"] == Input(type="integer", default=3)
+    assert inputs["m"] == Input(type="integer", value="${{parent.inputs.m}}")

@@ -15,11 +15,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from penstock.contracts.components import filled_inputs, filled_output
+from penstock.contracts.components import filled, filled_inputs, filled_output
 from penstock.contracts.spec import (
     DATA,
     Input,
@@ -34,7 +33,7 @@ from penstock.errors import Invalid
 from penstock.ids import checked_name
 from penstock.sdk.azure_keys import KINDS
 from penstock.sdk.definition import Definition, checked
-from penstock.sdk.yaml_agents import SWEEP, sweep_command
+from penstock.sdk.yaml_environments import environment_of
 from penstock.sdk.yaml_reading import Reading, file_read
 from penstock.sdk.yaml_section import Section
 from penstock.sdk.yaml_steps import MORE, Steps, kind_of, name_like
@@ -183,10 +182,10 @@ class _Reader:
         component = self.steps.component(top, place[:2])
         body = component.pipeline
         if body is None:
+            self.steps.forget_overridden(top, place[:2])
             self.reading.locals += own
-            return msgspec.structs.replace(
-                spec, steps={spec.name: _using(component, spec.inputs, spec.outputs)}
-            )
+            own_step = _using(StepSpec(), spec.inputs, spec.outputs)
+            return msgspec.structs.replace(spec, steps={spec.name: filled(component, own_step)})
         # The component is the run's pipeline itself: what was read below "pipeline" moves to the top. Of
         # data, what the job gives counts.
         given = {one.place for one in own} | {("inputs", name) for name in spec.inputs}
@@ -249,29 +248,30 @@ class _Reader:
                 self.reading.places[(*place, key)] = top.where(key)
         inputs = self.values.job_inputs(top)
         outputs = self.values.job_outputs(top)
-        if kind == "sweep":
-            trial = self.steps.component(top, place, "trial", also=(SWEEP,))
-            engine: dict[str, Any] = {
-                "command": sweep_command(top, trial.command, tuple(outputs), self.reading),
-                "code": trial.code,
-                "environment": trial.environment,
-            }
+        trial = self.steps.trial(top, place) if kind == "sweep" else None
+        own = _using(
+            StepSpec(
+                hash_paths=tuple(top.texts("hash_paths")),
+                environment_variables=self.steps.variables(top),
+                compute=self.steps.compute(top, "compute"),
+                limits=Limits() if trial else self.steps.limits(top),
+                resources=self.steps.resources(top),
+                is_deterministic=top.flag("is_deterministic", default=True),
+            ),
+            inputs,
+            outputs,
+        )
+        if trial:
+            own = msgspec.structs.replace(own, environment=environment_of(top, place, self.reading))
+            step = self.steps.swept(top, place, trial, own)
         else:
             engine = self.steps.engine(top, place, kind, file=self.file)
-        step = StepSpec(
-            **engine,
-            hash_paths=tuple(top.texts("hash_paths")),
-            environment_variables=self.steps.variables(top),
-            compute=self.steps.compute(top, "compute"),
-            limits=Limits() if kind == "sweep" else self.steps.limits(top),
-            resources=self.steps.resources(top),
-            is_deterministic=top.flag("is_deterministic", default=True),
-        )
+            step = msgspec.structs.replace(own, **engine)
         return msgspec.structs.replace(
             header,
             inputs=inputs,
             outputs=outputs,
-            steps={name: _using(step, inputs, outputs)},
+            steps={name: step},
         )
 
 

@@ -30,6 +30,7 @@ from penstock.sdk.yaml_distribution import distributed
 from penstock.sdk.yaml_environments import environment_of
 from penstock.sdk.yaml_reading import EXPRESSION, Reading, local_path, modern
 from penstock.sdk.yaml_section import Section
+from penstock.sdk.yaml_text import Document
 from penstock.sdk.yaml_values import Values
 
 ANYWHERE = ("local", "serverless", "")
@@ -68,7 +69,8 @@ class Steps:
             if key in node:
                 self.reading.places[(*place, key)] = node.where(key)
         if kind == "sweep":
-            return self.sweep(node, place)
+            trial = self.trial(node, place)
+            return self.swept(node, place, trial, self.body(node, place, trial, limits=False))
         if node["component"] is None:
             if kind == "pipeline":
                 raise node.refusal(
@@ -86,8 +88,8 @@ class Steps:
         step = filled(component, self.body(node, place, component))
         return self.with_local_types(node, step, place)
 
-    def sweep(self, node: Section, place: Place) -> StepSpec:
-        """Return a sweep: its trial's command, run many times inside one step."""
+    def trial(self, node: Section, place: Place) -> StepSpec:
+        """Return what a sweep tries: a component, less the inputs that the sweep chooses values for."""
         if node["trial"] is None:
             raise node.refusal("trial", "E_MISSING", "trial is missing", "give a command component")
         trial = self.component(node, place, "trial", also=(SWEEP,))
@@ -101,8 +103,11 @@ class Steps:
         self.forget_overridden(node, place)
         chosen = searched(node)
         inputs = {name: entry for name, entry in trial.inputs.items() if name not in chosen}
-        trial = msgspec.structs.replace(trial, inputs=inputs, limits=Limits())
-        step = filled(trial, self.body(node, place, trial, limits=False))
+        return msgspec.structs.replace(trial, inputs=inputs, limits=Limits())
+
+    def swept(self, node: Section, place: Place, trial: StepSpec, own: StepSpec) -> StepSpec:
+        """Return a sweep: its trial's command, run many times inside one step; `own` goes before the trial."""
+        step = filled(trial, own)
         command = sweep_command(node, trial.command, tuple(step.outputs), self.reading)
         return self.with_local_types(node, msgspec.structs.replace(step, command=command), place)
 
@@ -207,11 +212,15 @@ class Steps:
         value = node[key]
         if isinstance(value, dict):
             return self.declared(node.section(key), place, user=node, also=also)
-        text = node.text(key).strip()
-        if text.startswith("azureml:"):
-            return StepSpec(component=text)
-        path = local_path(node, key, text)
-        document = self.reading.document(node, key, path)
+        if isinstance(value, Document):  # of a program: a file that it has read, and changed
+            self.reading.repeated(value)
+            document, path = value, value.folder / Path(value.file).name
+        else:
+            text = node.text(key).strip()
+            if text.startswith("azureml:"):
+                return StepSpec(component=text)
+            path = local_path(node, key, text)
+            document = self.reading.document(node, key, path)
         before = self.reading.opened
         self.reading.opened = (*before, path.resolve())
         try:

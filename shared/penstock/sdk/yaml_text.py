@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, cast
 
 import yaml
@@ -105,25 +106,39 @@ def with_values(document: Document, texts: Iterable[str]) -> Document:
     Raises:
         Invalid: E_PARAM, a text without "=", or a way through something that is no mapping.
     """
-    value = copy.deepcopy(document.value)
-    places, spelled = dict(document.places), dict(document.texts)
     for text in texts:
         way, equals, given = text.partition("=")
-        keys = tuple(way.strip().split("."))
         where = f"--set {text[:80]}"
-        if not equals or not all(keys):
+        if not equals or not all(way.strip().split(".")):
             raise Invalid(
                 f"{text[:80]!r} is not a.b.c=value", code="E_PARAM", where=where,
                 hint="for example --set settings.default_compute=local",
             )  # fmt: skip
-        last = _at(value, keys[:-1], where)
         part = document_of(given.encode() or b"''", where)
         if part.repeated:
             raise part.repeated[0]
-        last[keys[-1]] = part.value
-        spelled = {key: one for key, one in spelled.items() if key[: len(keys)] != keys}
-        spelled |= {(*keys, *key): one for key, one in part.texts.items()}
-        places = {key: one for key, one in places.items() if key[: len(keys)] != keys}
+        document = with_value(document, way.strip(), part.value, where, part.texts)
+    return document
+
+
+def with_value(
+    document: Document,
+    way: str,
+    given: Any,
+    where: str,
+    texts: Mapping[Path, str] = MappingProxyType({}),
+) -> Document:
+    """Return a document with a value put in at `a.b.c`; `texts` are spellings within the value.
+
+    Raises:
+        Invalid: E_PARAM, a way through something that is no mapping.
+    """
+    keys = tuple(way.split("."))
+    value = copy.deepcopy(document.value)
+    _at(value, keys[:-1], where)[keys[-1]] = given
+    spelled = {key: one for key, one in document.texts.items() if key[: len(keys)] != keys}
+    spelled |= {(*keys, *key): one for key, one in texts.items()}
+    places = {key: one for key, one in document.places.items() if key[: len(keys)] != keys}
     return replace(document, value=value, places=places, texts=spelled)
 
 
