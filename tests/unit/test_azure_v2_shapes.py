@@ -214,5 +214,6 @@ def test_what_is_wrong_is_said_where_it_is_called(folder: Path) -> None:
     with pytest.raises(Invalid, match="train_model has no input 'dato'") as refused:
         train_model(dato=1)
     assert refused.value.hint == "did you mean 'data'?"
-    with pytest.raises(Invalid, match="sweep is not supported"):
-        train_model(data="x").sweep(primary_metric="m", goal="maximize")
+    with pytest.raises(Invalid, match=r"'m' is no Output") as refused:
+        command(name="one", command="x", outputs={"o": "m"})
+    assert refused.value.where == "one.outputs.o"

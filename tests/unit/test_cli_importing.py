@@ -19,6 +19,8 @@ experiment = Experiment(Workspace.from_config(), "x").start_logging()
 """
 V2 = """from azure.ai.ml import MLClient, automl, dsl
 from azure.identity import DefaultAzureCredential
+from azure.ai.ml.sweep import Choice
+best = step(rate=Choice([1, 2])).sweep(goal="maximize", primary_metric="score")
 """
 STEP = """from azureml.core import Run
 import mltable
@@ -75,7 +77,7 @@ def test_a_v1_script_is_told_line_by_line(folder: Path) -> None:
         ),
         (
             "cannot", 3, "azureml.pipeline.steps.ParallelRunStep",
-            "loop over the files in a PythonScriptStep, or make one step per part",
+            "write the pipeline in YAML, with a step of type parallel, or with azure.ai.ml.parallel",
         ),
         (
             "cannot", 4, "from azureml.train.automl import AutoMLConfig",
@@ -97,6 +99,7 @@ def test_v2_names_that_are_missing_are_told(folder: Path) -> None:
         ("changes", 1, "from azure.ai.ml import MLClient, automl, dsl"),
         ("cannot", 1, "azure.ai.ml.automl"),
         ("changes", 2, "from azure.identity import DefaultAzureCredential"),
+        ("changes", 3, "from azure.ai.ml.sweep import Choice"),
     ]
 
 

@@ -307,7 +307,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("unknown expression", {"steps": {"a": step(inputs={"x": "${{foo.bar}}"})}}, "E_EXPRESSION steps.a.inputs.x: unknown expression ${{foo.bar}}; allowed: inputs.x, outputs.y, parent.inputs.x, parent.outputs.y, parent.jobs.n.outputs.y"),
     ("open braces", {"steps": {"a": step("echo ${{inputs.x")}}, "E_EXPRESSION steps.a.command: '${{' is never closed: ${{inputs.x (close it with '}}')"),
     ("open brackets", {"steps": {"a": step("echo $[[ x")}}, "E_EXPRESSION steps.a.command: '$[[' is never closed: $[[ x (close it with ']]')"),
-    ("sweep", {"steps": {"a": step("${{search_space.lr}}")}}, "E_EXPRESSION steps.a.command: ${{search_space.lr}}: sweeps are not part of this release"),
+    ("sweep", {"steps": {"a": step("${{search_space.lr}}")}}, "E_EXPRESSION steps.a.command: ${{search_space.lr}}: only the trial of a sweep has a search space"),
     ("data in text", {"steps": {"a": step(inputs={"x": "p/${{parent.inputs.d}}"})}, "inputs": DATA_INPUT}, "E_TYPE steps.a.inputs.x: ${{parent.inputs.d}} is files, not a text (hand it over as the whole value of an input and write ${{inputs.<name>}})"),
     ("output in text", {"steps": {"b": step(outputs={"o": {}}), "a": step(inputs={"x": "p/${{parent.jobs.b.outputs.o}}"})}}, "E_EXPRESSION steps.a.inputs.x: ${{parent.jobs.b.outputs.o}} cannot be part of a text; allowed there: literals of the pipeline (files are handed over as the whole value of an input)"),
     ("edge in command", {"steps": {"b": step(outputs={"o": {}}), "a": step("x ${{parent.jobs.b.outputs.o}}")}}, "E_EXPRESSION steps.a.command: ${{parent.jobs.b.outputs.o}} has no value here; allowed: ${{inputs.x}}, ${{outputs.y}} (declare an input or output of the step and name that)"),

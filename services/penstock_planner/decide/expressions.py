@@ -103,7 +103,7 @@ def _reference(text: str, body: str, *, optional: bool) -> Reference:
             found = ("step_output", name, step)
         case ["search_space", *_]:
             raise Invalid(
-                f"{_shown(text)}: sweeps are not part of this release", code="E_EXPRESSION"
+                f"{_shown(text)}: only the trial of a sweep has a search space", code="E_EXPRESSION"
             )
         case _:
             pass

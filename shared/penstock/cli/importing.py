@@ -18,7 +18,6 @@ _KINDS = (
     "pipelineJob", "commandJob", "sweepJob", "commandComponent", "pipelineComponent", "parallelComponent",
 )  # fmt: skip
 _METHODS = {
-    "sweep": "call the component once per choice, and compare in a step",
     "start_logging": "submit a step and log in it: Run.get_context()",
     "deploy": "web services are no part of penstock",
 }

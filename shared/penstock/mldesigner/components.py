@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.azure.ai.ml.components import Component
 from penstock.azure.ai.ml.nodes import Tree
-from penstock.azure.ai.ml.values import Input, Output, declaration, literal, placed
+from penstock.azure.ai.ml.values import Input, Output, declaration, literal, placed, settled
 from penstock.errors import Invalid
 
 _CONTROL = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -52,8 +52,8 @@ def command_component(
         "tags": dict(tags or {}),
         "is_deterministic": is_deterministic,
         "environment": _environment(environment, source.parent),
-        "distribution": distribution,
-        "resources": resources,
+        "distribution": settled(distribution),
+        "resources": settled(resources),
         "code": str(folder),
         "command": _command(source, folder, name or func.__name__, inputs, outputs),
         "inputs": inputs,

@@ -6,45 +6,15 @@
 What Python builds here is the tree that YAML would have, read by the same reader: so the two give one graph.
 """
 
-from pathlib import Path
 from typing import Any
 
 from penstock.azure.ai.ml import dsl
 from penstock.azure.ai.ml.client import MLClient
+from penstock.azure.ai.ml.commands import command
 from penstock.azure.ai.ml.components import load_component
-from penstock.azure.ai.ml.nodes import command
+from penstock.azure.ai.ml.loading import load_job
 from penstock.azure.ai.ml.pipelines import group
-from penstock.azure.ai.ml.values import Input, Output
-from penstock.contracts.spec import Scalar
-from penstock.sdk.definition import Definition
-
-
-class LoadedJob:
-    """A job in a YAML file."""
-
-    def __init__(self, file: Path, changes: tuple[str, ...]) -> None:
-        self._file = file
-        self._changes = changes
-        self.experiment_name: str | None = None
-        self.tags: dict[str, str] = {}
-
-    def definition(self) -> Definition:
-        """Return it as everything else knows it."""
-        from penstock.sdk.pipeline_files import read_pipeline
-
-        return read_pipeline(self._file, values=self._changes)
-
-
-def load_job(
-    source: Any,
-    *,
-    relative_origin: str | None = None,
-    params_override: list[dict[str, Scalar]] | None = None,
-    **unused: Any,
-) -> LoadedJob:
-    """Return the job in a YAML file."""
-    changes = [f"{k}={v}" for change in params_override or () for k, v in change.items()]
-    return LoadedJob(Path(getattr(source, "name", source)), tuple(changes))
+from penstock.azure.ai.ml.values import Input, Output, Settings, source_of
 
 
 def load_environment(source: Any, **unused: Any) -> Any:
@@ -52,7 +22,7 @@ def load_environment(source: Any, **unused: Any) -> Any:
     from penstock.azure.ai.ml.entities import BuildContext, Environment
     from penstock.sdk.yaml_reading import file_read
 
-    document, path = file_read(getattr(source, "name", source))
+    document, path = file_read(source_of(source))
     tree = dict(document.value)
     conda, build = tree.get("conda_file"), tree.get("build")
     return Environment(
@@ -68,29 +38,29 @@ def load_environment(source: Any, **unused: Any) -> Any:
     )
 
 
-class MpiDistribution:
+class MpiDistribution(Settings):
     """Several processes that speak MPI."""
 
     def __init__(self, *, process_count_per_instance: int | None = None) -> None:
-        self.type = "mpi"
-        self.process_count_per_instance = process_count_per_instance
+        super().__init__(type="mpi", process_count_per_instance=process_count_per_instance)
 
 
-class PyTorchDistribution:
+class PyTorchDistribution(Settings):
     """Several processes of PyTorch's."""
 
     def __init__(self, *, process_count_per_instance: int | None = None) -> None:
-        self.type = "pytorch"
-        self.process_count_per_instance = process_count_per_instance
+        super().__init__(type="pytorch", process_count_per_instance=process_count_per_instance)
 
 
-class TensorFlowDistribution:
+class TensorFlowDistribution(Settings):
     """Several processes of TensorFlow's."""
 
     def __init__(self, *, parameter_server_count: int = 0, worker_count: int | None = None) -> None:
-        self.type = "tensorflow"
-        self.parameter_server_count = parameter_server_count
-        self.worker_count = worker_count
+        super().__init__(
+            type="tensorflow",
+            parameter_server_count=parameter_server_count,
+            worker_count=worker_count,
+        )
 
 
 __all__ = [

@@ -3,16 +3,14 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from penstock.azure.ai.ml.values import (
-    Input,
     Output,
     Reference,
+    Settings,
     literal,
-    placed,
-    plain_mapping,
+    settled,
     tree_of,
 )
 from penstock.errors import Invalid
@@ -21,6 +19,8 @@ from penstock.ids import did_you_mean
 Tree = dict[str, Any]
 building: ContextVar["list[Node] | None"] = ContextVar("building", default=None)
 """The steps of the pipeline function that is being called."""
+OBJECTS = ("limits", "resources", "distribution", "objective", "retry_settings")
+"""Settings of a step whose keys are set one by one as well; given as a mapping they are that object."""
 
 
 class Port(Reference):
@@ -100,7 +100,7 @@ class OutputPorts(Ports):
 class Node:
     """One step, or one nested pipeline, of a pipeline."""
 
-    settable = (
+    settable: tuple[str, ...] = (
         "compute", "environment", "environment_variables", "display_name", "description",
         "comment", "limits", "resources", "distribution", "tags", "identity", "services",
         "queue_settings", "properties", "is_deterministic", "command", "code",
@@ -135,10 +135,12 @@ class Node:
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "name" and hasattr(self, "name"):
             object.__setattr__(self, "named", True)
+        if name in OBJECTS and isinstance(value, Mapping):
+            value = Settings(**value)
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if name in Node.settable:
+        if name in self.settable:
             body = self.__dict__.get("_body", {})
             found = body.get(name)
             if found is None and name in (
@@ -148,9 +150,9 @@ class Node:
                 "services",
             ):
                 found = body.setdefault(name, {})
-            if found is None and name in ("limits", "resources"):
-                found = Settings()
-                object.__setattr__(self, name, found)
+            if name in ("limits", "resources") or (name in OBJECTS and isinstance(found, Mapping)):
+                setattr(self, name, settled(found) or {})
+                return self.__dict__[name]
             return found
         raise AttributeError(name)
 
@@ -161,15 +163,15 @@ class Node:
             return self._body.get("component")
         from penstock.azure.ai.ml.components import Component
 
-        settings = {name: self.__dict__.get(name) for name in Node.settable}
+        settings = {name: self.__dict__.get(name) for name in self.settable}
         body = {**self._body, **{k: v for k, v in settings.items() if v is not None and v != {}}}
         tree: Tree = {key: settled(value) for key, value in body.items() if key != "compute"}
         tree |= {
             "name": self.name,
-            "type": "command",
+            "type": self._body.get("type", "command"),
             "inputs": {
                 name: {key: value for key, value in declared.items() if key != "path"}
-                or _declared_by(self.inputs._values.get(name))
+                or declared_by(self.inputs._values.get(name))
                 for name, declared in self._declared_inputs.items()
             },
             "outputs": {
@@ -181,13 +183,11 @@ class Node:
 
     def set_resources(self, **resources: Any) -> None:
         """Say what it asks of its machine."""
-        held: Any = getattr(self, "resources", None)
-        known = held if isinstance(held, dict) else vars(held)
-        self.resources: Any = {**known, **plain_mapping(resources)}
+        self.resources: Any = {**settled(self.resources), **settled(resources)}
 
     def set_limits(self, **limits: Any) -> None:
         """Say how long it may run."""
-        self.limits = plain_mapping(limits)
+        self.limits = settled(limits)
 
     def set_queue_settings(self, **settings: Any) -> None:
         """Accepted; there is one queue per target."""
@@ -197,42 +197,39 @@ class Node:
         self._after.append(other)
 
     def sweep(self, **settings: Any) -> Any:
-        """Refused.
+        """Return a step that runs this one for choices of its inputs; see `sweep.swept` for the settings."""
+        from penstock.azure.ai.ml.sweep import swept
 
-        Raises:
-            Invalid: E_UNSUPPORTED.
-        """
-        raise Invalid(
-            "sweep is not supported in this release",
-            code="E_UNSUPPORTED",
-            where=self.name,
-            hint="call the component once per choice, and compare in a step",
-        )
+        return swept(self, **settings)
 
     def __call__(self, *given: Any, **named: Any) -> "Node":
         """Return a copy with other inputs: what `command(…)` returns is a component as well."""
-        node = Node(
-            copy.copy(self._body),
+        node = type(self)(
+            {key: copy.copy(value) for key, value in self._body.items()},
             name=self.name,
             inputs={**self.inputs._values, **bound(self.name, self._declared_inputs, given, named)},
             declared_inputs=self._declared_inputs,
             declared_outputs={n: port._declared for n, port in self.outputs.items()},
             declaring=self._declaring,
         )
-        for setting in Node.settable:
+        for setting in self.settable:
             if setting in self.__dict__:
                 object.__setattr__(node, setting, copy.copy(self.__dict__[setting]))
         for name, port in self.outputs.items():
             node.outputs[name]._set.update(port._set)
+        self.leave()
+        return node
+
+    def leave(self) -> None:
+        """Be no step of the pipeline that is being built: another one stands for this one."""
         steps = building.get()
         if steps is not None and self in steps:
             steps.remove(self)
-        return node
 
     def tree(self) -> Tree:
         """Return it as an entry of `jobs`."""
         tree: Tree = {key: settled(value) for key, value in self._body.items() if value is not None}
-        for setting in Node.settable:
+        for setting in self.settable:
             value = self.__dict__.get(setting)
             if value is not None and value != {}:
                 tree[setting] = settled(value)
@@ -254,28 +251,6 @@ class Node:
         if self._after:
             tree["depends_on"] = [other.name for other in self._after]
         return {key: value for key, value in tree.items() if value not in ({}, None)}
-
-
-class Settings:
-    """Keys that are set as attributes: `node.limits.timeout = 60`."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
-
-
-def settled(value: Any) -> Any:
-    """Return a setting as YAML has it."""
-    if isinstance(value, Settings):
-        return plain_mapping(value)
-    if isinstance(value, Reference):
-        return str(value)
-    if hasattr(value, "setting_tree"):
-        return value.setting_tree()
-    if isinstance(value, Mapping):
-        return {key: settled(item) for key, item in value.items()}
-    return literal(value)
 
 
 def bound(
@@ -307,82 +282,7 @@ def bound(
     return values
 
 
-def command(
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    properties: Mapping[str, str] | None = None,
-    display_name: str | None = None,
-    command: str | None = None,
-    experiment_name: str | None = None,
-    environment: Any = None,
-    environment_variables: Mapping[str, Any] | None = None,
-    distribution: Any = None,
-    compute: str | None = None,
-    inputs: Mapping[str, Any] | None = None,
-    outputs: Mapping[str, Any] | None = None,
-    instance_count: int | None = None,
-    instance_type: str | None = None,
-    locations: Any = None,
-    docker_args: Any = None,
-    shm_size: str | None = None,
-    timeout: int | None = None,
-    code: str | Path | None = None,
-    identity: Any = None,
-    is_deterministic: bool = True,
-    services: Any = None,
-    job_tier: str | None = None,
-    priority: str | None = None,
-    parent_job_name: str | None = None,
-    **unused: Any,
-) -> Node:
-    """Return a command: a step where it is called in a pipeline, and a job by itself."""
-    resources = {
-        "instance_count": instance_count, "instance_type": instance_type,
-        "docker_args": docker_args, "shm_size": shm_size,
-    }  # fmt: skip
-    body: Tree = {
-        "command": command,
-        "code": None if code is None else placed(code),
-        "environment": environment,
-        "environment_variables": dict(environment_variables or {}),
-        "distribution": None if distribution is None else plain_mapping(distribution),
-        "compute": compute,
-        "display_name": display_name,
-        "description": description,
-        "tags": dict(tags or {}),
-        "resources": {k: v for k, v in resources.items() if v is not None},
-        "limits": {} if timeout is None else {"timeout": timeout},
-        "is_deterministic": None if is_deterministic else False,
-    }
-    given = dict(inputs or {})
-    declared = {key: _declared(value) for key, value in given.items()}
-    outs = {
-        key: value.tree() if isinstance(value, Output) else {}
-        for key, value in (outputs or {}).items()
-    }
-    node = Node(
-        {key: value for key, value in body.items() if value is not None},
-        name=name or "command",
-        inputs={key: value for key, value in given.items() if not _is_declaration(value)},
-        declared_inputs=declared,
-        declared_outputs=outs,
-        declaring=declared,
-    )
-    node.experiment_name = experiment_name
-    return node
-
-
-def _declared(value: Any) -> Any:
-    return value.tree() if isinstance(value, Input) else {}
-
-
-def _declared_by(value: Any) -> Tree:
+def declared_by(value: Any) -> Tree:
     """Return the declaration that a plain value means: its type, and itself as the default."""
     kind = {bool: "boolean", int: "integer", float: "number"}.get(type(value), "string")
     return {"type": kind, "default": value}
-
-
-def _is_declaration(value: Any) -> bool:
-    return isinstance(value, Input) and value.path is None and value.default is None

@@ -138,11 +138,14 @@ class Components(Registered):
         if not isinstance(component, Component):
             raise self._refuse(entity)
         source = component._source
-        if not isinstance(source, str):
+        if isinstance(source, dict):
             return self._of_tree(component, **{k: v for k, v in source.items() if k not in _HEAD})
-        if source.startswith("azureml:"):
+        if isinstance(source, Document):
+            found = asset_of("component", source, source.folder / Path(source.file).name)
+        elif source.startswith("azureml:"):
             raise Invalid(f"{source} is registered already", code="E_TYPE", where="components")
-        found = read_asset("component", source)
+        else:
+            found = read_asset("component", source)
         changes = {
             "name": component.name,
             "version": component.version or "",

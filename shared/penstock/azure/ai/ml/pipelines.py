@@ -22,6 +22,7 @@ from penstock.azure.ai.ml.values import (
     Reference,
     declaration,
     literal,
+    shown,
     tree_of,
 )
 from penstock.errors import Invalid
@@ -86,7 +87,7 @@ class PipelineJob:
     def __repr__(self) -> str:
         import yaml
 
-        return yaml.safe_dump(self.tree(), sort_keys=False)
+        return yaml.safe_dump(shown(self.tree()), sort_keys=False)
 
     __str__ = __repr__
 

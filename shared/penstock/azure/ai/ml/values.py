@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.sdk.yaml_reading import scheme_of
+from penstock.sdk.yaml_text import Document
 
 _PRIMITIVES: dict[object, str] = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
@@ -130,6 +131,11 @@ def placed(path: Any) -> str:
     return str(Path(text.removeprefix("file://").removeprefix("file:")).absolute())
 
 
+def source_of(source: Any) -> Path:
+    """Return the path of what a `load_…` is given: a path, or an open file."""
+    return Path(source if isinstance(source, str | Path) else source.name)
+
+
 def declaration(annotation: Any) -> dict[str, Any] | None:
     """Return the declaration that a parameter's annotation means; None: none."""
     if isinstance(annotation, Input):
@@ -155,3 +161,50 @@ def plain_mapping(value: Any) -> dict[str, Any]:
     """Return settings given as a mapping or as an object, without what is not set."""
     items = dict(value) if isinstance(value, Mapping) else dict(vars(value))
     return {k: literal(v) for k, v in items.items() if v is not None and not k.startswith("_")}
+
+
+class Settings:
+    """Keys that are set as attributes: `node.limits.timeout = 60`. What is not set reads as None."""
+
+    def __init__(self, **known: Any) -> None:
+        vars(self).update({key: value for key, value in known.items() if value is not None})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({settled(self)!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+
+def settled(value: Any) -> Any:
+    """Return a setting as YAML has it: an object, of Azure's shape or another, by its attributes."""
+    if isinstance(value, Reference):
+        return str(value)
+    if isinstance(value, Document):  # a component's file, as changed by the program
+        return value
+    if not isinstance(value, Settings) and hasattr(value, "setting_tree"):
+        return value.setting_tree()
+    if isinstance(value, Mapping):
+        return {key: settled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [settled(item) for item in value]
+    if isinstance(value, str | Enum | Path) or not hasattr(value, "__dict__"):
+        return literal(value)
+    return {k: settled(v) for k, v in plain_mapping(value).items()}
+
+
+def shown(tree: Any) -> Any:
+    """Return a tree as one looks at it: with what stands in changed files."""
+    if isinstance(tree, Document):
+        return shown(tree.value)
+    if isinstance(tree, Mapping):
+        return {key: shown(item) for key, item in tree.items()}
+    return [shown(item) for item in tree] if isinstance(tree, list) else tree

@@ -141,21 +141,23 @@ class _Refused:
 
 
 class ParallelRunStep(_Refused):
-    """Not yet."""
+    """A parallel step is one of YAML, or of SDK v2: v1's is configured by other words."""
 
-    instead = "loop over the files in a PythonScriptStep, or make one step per part"
+    instead = (
+        "write the pipeline in YAML, with a step of type parallel, or with azure.ai.ml.parallel"
+    )
 
 
 class ParallelRunConfig(_Refused):
-    """Not yet."""
+    """Goes with a `ParallelRunStep`."""
 
     instead = ParallelRunStep.instead
 
 
 class HyperDriveStep(_Refused):
-    """Not yet."""
+    """A sweep is a step of YAML, or of SDK v2: v1's is configured by other words."""
 
-    instead = "make one step per choice of parameters, and one that compares their metrics"
+    instead = "write the pipeline in YAML, with a step of type sweep, or with azure.ai.ml.sweep"
 
 
 class AutoMLStep(_Refused):

@@ -7,8 +7,10 @@ from typing import Any
 
 from penstock.azure.ai.ml.components import Component
 from penstock.azure.ai.ml.nodes import Node
+from penstock.azure.ai.ml.parallel import Parallel, RetrySettings
 from penstock.azure.ai.ml.pipelines import PipelineJob
-from penstock.azure.ai.ml.values import placed
+from penstock.azure.ai.ml.sweep import Sweep
+from penstock.azure.ai.ml.values import Settings, placed, settled
 from penstock.errors import Invalid
 
 
@@ -177,6 +179,8 @@ class CommandComponent(Component):
         inputs: Mapping[str, Any] | None = None,
         outputs: Mapping[str, Any] | None = None,
         is_deterministic: bool = True,
+        resources: Any = None,
+        distribution: Any = None,
         **unused: Any,
     ) -> None:
         tree = {
@@ -187,9 +191,9 @@ class CommandComponent(Component):
             "type": "command",
             "command": command,
             "code": None if code is None else placed(code),
-            "environment": environment.setting_tree()
-            if hasattr(environment, "setting_tree")
-            else environment,
+            "environment": settled(environment),
+            "resources": settled(resources),
+            "distribution": settled(distribution),
             "inputs": {k: v.tree() if hasattr(v, "tree") else v for k, v in (inputs or {}).items()},
             "outputs": {
                 k: v.tree() if hasattr(v, "tree") else v for k, v in (outputs or {}).items()
@@ -198,6 +202,53 @@ class CommandComponent(Component):
         }
         tree = {key: value for key, value in tree.items() if value is not None}
         super().__init__(tree, tree)
+
+
+class ResourceConfiguration(Settings):
+    """What a step asks of its machine."""
+
+    def __init__(
+        self,
+        *,
+        instance_count: int | None = None,
+        instance_type: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(
+            instance_count=instance_count,
+            instance_type=instance_type,
+            properties=properties,
+            **more,
+        )
+
+
+class JobResourceConfiguration(ResourceConfiguration):
+    """What a step asks of its machine, and of its container."""
+
+    def __init__(
+        self,
+        *,
+        locations: Sequence[str] | None = None,
+        instance_count: int | None = None,
+        instance_type: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        docker_args: str | Sequence[str] | None = None,
+        shm_size: str | None = None,
+        max_instance_count: int | None = None,
+    ) -> None:
+        super().__init__(
+            locations=locations, instance_count=instance_count, instance_type=instance_type,
+            properties=properties, docker_args=docker_args, shm_size=shm_size,
+            max_instance_count=max_instance_count,
+        )  # fmt: skip
+
+
+class CommandJobLimits(Settings):
+    """How long a step may run."""
+
+    def __init__(self, *, timeout: int | str | None = None) -> None:
+        super().__init__(timeout=timeout)
 
 
 class RecurrencePattern:
@@ -300,14 +351,20 @@ __all__ = [
     "Command",
     "CommandComponent",
     "CommandJob",
+    "CommandJobLimits",
     "Component",
     "CronTrigger",
     "Data",
     "Environment",
     "Job",
+    "JobResourceConfiguration",
     "JobSchedule",
     "Model",
+    "Parallel",
     "PipelineJob",
     "RecurrencePattern",
     "RecurrenceTrigger",
+    "ResourceConfiguration",
+    "RetrySettings",
+    "Sweep",
 ]
