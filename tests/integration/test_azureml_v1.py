@@ -73,7 +73,7 @@ def test_the_tutorial_that_compares_publishes_and_schedules_runs(
     folder = tmp_path / "compare"
     shutil.copytree(SCRIPTS / "compare", folder)
     said = ran(services, folder, "pipeline.py")
-    assert said.splitlines()[-1] == "runs 4"
+    assert said.splitlines()[-1] == "runs 5"
 
 
 def test_data_on_datastores_goes_in_and_out(services: Fleet, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def when(found: Scheduled) -> str | float:
         (
             {"type": "recurrence", "frequency": "week", "interval": 1,
              "schedule": {"hours": 10, "minutes": 15, "week_days": ["monday", "Friday"]}},
-            "15 10 * * 1,5",
+            "15 10 * * mon,fri",
         ),
         (
             {"type": "recurrence", "frequency": "month", "interval": 1,
@@ -77,7 +77,7 @@ def when(found: Scheduled) -> str | float:
         ),
         (
             {"type": "recurrence", "frequency": "week", "interval": 1, "start_time": "2027-03-10T10:15:00"},
-            "15 10 * * 3",
+            "15 10 * * wed",
         ),
         (
             {"type": "recurrence", "frequency": "month", "interval": 3, "start_time": "2027-05-10T10:15:00"},
@@ -106,6 +106,26 @@ def test_times_without_an_offset_are_meant_in_the_zone_which_may_be_named_as_in_
     assert found.schedule.start == "2027-03-10T10:15:00-08:00"
     assert found.schedule.end == "2027-07-10T10:15:00+00:00"
     assert checked(found.schedule, NOW).time_zone == "America/Los_Angeles"
+
+
+@pytest.mark.parametrize(
+    ("frequency", "line"),
+    [("day", "15 19 * * *"), ("week", "15 19 * * tue"), ("month", "15 19 9 * *")],
+)
+def test_a_start_with_an_offset_is_the_same_moment_by_the_clocks_of_the_zone(
+    frequency: str, line: str, folder: Path
+) -> None:
+    found = read(
+        folder,
+        trigger={
+            "type": "recurrence",
+            "frequency": frequency,
+            "interval": 1,
+            "start_time": "2027-03-10T03:15:00Z",
+            "time_zone": "Pacific Standard Time",
+        },
+    )
+    assert (when(found), found.schedule.start) == (line, "2027-03-10T03:15:00+00:00")
 
 
 def test_a_registered_job_gets_the_inputs_as_parameters(folder: Path) -> None:

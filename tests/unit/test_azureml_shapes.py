@@ -1,12 +1,25 @@
 """SDK v1's classes become our spec: what scripts say, and what is run."""
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from penstock.azureml.core import Dataset, Datastore, Environment, RunConfiguration
+from penstock.azureml.core import (
+    Dataset,
+    Datastore,
+    Environment,
+    RunConfiguration,
+    ScriptRunConfig,
+)
 from penstock.azureml.core.conda_dependencies import CondaDependencies
+from penstock.azureml.core.runconfig import (
+    MpiConfiguration,
+    PyTorchConfiguration,
+    TensorflowConfiguration,
+)
 from penstock.azureml.data import DatasetConsumptionConfig, OutputFileDatasetConfig
 from penstock.azureml.data.datapath import DataPath, DataPathComputeBinding
 from penstock.azureml.exceptions import UserErrorException
@@ -16,6 +29,7 @@ from penstock.azureml.pipeline.core import (
     PipelineParameter,
     StepSequence,
 )
+from penstock.azureml.pipeline.core.pipeline import pipeline_of
 from penstock.azureml.pipeline.steps import CommandStep, HyperDriveStep, PythonScriptStep
 from penstock.contracts.spec import EnvironmentSpec, Input, Output, StepSpec
 
@@ -202,3 +216,99 @@ def test_what_needs_azure_is_refused_when_it_is_made() -> None:
     config.node_count = 2
     with pytest.raises(UserErrorException, match="node_count=2 of c"):
         CommandStep("c", name="c", runconfig=config)
+
+
+SAYING = """
+import os
+line = f"{os.environ.get('AZUREML_PROCESS_NAME')} {os.environ.get('LOCAL_RANK')}\\n"
+os.write(1, line.encode())  # at once: others write as well
+"""
+
+
+def said(command: str, folder: Path) -> list[str]:
+    """Run a step's command as an executor would and return its lines."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return sorted(done.stdout.split("\n")[:-1])
+
+
+@pytest.mark.parametrize(
+    ("wish", "lines"),
+    [
+        (MpiConfiguration(3), ["rank_0 0", "rank_1 1", "rank_2 2"]),
+        (PyTorchConfiguration(process_count=2), ["rank_0 0", "rank_1 1"]),
+        (PyTorchConfiguration(), ["rank_0 0"]),
+        (TensorflowConfiguration(2), ["ps_0 None", "worker_0 None", "worker_1 None"]),
+        (None, ["None None"]),
+    ],
+)
+def test_a_script_runs_in_the_processes_of_its_distribution(
+    wish: object, lines: list[str], source: Path
+) -> None:
+    (source / "s.py").write_text(SAYING)
+    shared = RunConfiguration()
+    config = ScriptRunConfig(source, "s.py", run_config=shared, distributed_job_config=wish)
+    (step,) = pipeline_of(config, None).definition().spec.steps.values()
+    assert said(step.command, source) == lines
+    alone = ScriptRunConfig(source, "s.py", run_config=shared)
+    (step,) = pipeline_of(alone, None).definition().spec.steps.values()
+    assert step.command == "python s.py"
+
+
+def test_a_runconfig_with_a_communicator_asks_for_processes_also_from_a_file(source: Path) -> None:
+    (source / "s.py").write_text(SAYING)
+    config = RunConfiguration(communicator="IntelMpi")
+    config.mpi.process_count_per_node = 2
+    config.save(source, "two")
+    loaded = RunConfiguration.load(source, "two")
+    steps = [
+        step
+        for number, told in enumerate((config, loaded))
+        for step in (
+            PythonScriptStep("s.py", f"s{number}", source_directory=source, runconfig=told),
+            CommandStep("python s.py", f"c{number}", source_directory=source, runconfig=told),
+        )
+    ]
+    for step in steps_of(*steps).values():
+        assert said(step.command, source) == ["rank_0 0", "rank_1 1"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "words"),
+    [
+        (
+            {"mpi": MpiConfiguration(4)},
+            "E_UNSUPPORTED",
+            "4 processes in runconfig.mpi of s, without",
+        ),
+        ({"pytorch": PyTorchConfiguration(process_count=2)}, "E_UNSUPPORTED", "runconfig.pytorch"),
+        ({"tensorflow": TensorflowConfiguration(2)}, "E_UNSUPPORTED", "runconfig.tensorflow"),
+        ({"communicator": "Pigeons"}, "E_UNSUPPORTED", "communicator 'Pigeons' of s"),
+        ({"mpi": MpiConfiguration(1, node_count=2)}, "E_UNSUPPORTED", "node_count=2 of s"),
+        ({"mpi": MpiConfiguration(0)}, "E_RANGE", "process_count_per_node=0"),
+    ],
+)
+def test_processes_that_a_runconfig_cannot_have_are_refused(
+    changed: dict[str, Any], code: str, words: str
+) -> None:
+    config = RunConfiguration()
+    for name, value in changed.items():
+        setattr(config, name, value)
+    with pytest.raises(UserErrorException, match=words) as refused:
+        CommandStep("x", name="s", runconfig=config)
+    assert refused.value.code == code
+
+
+def test_what_is_no_distribution_and_what_no_submission_chooses_is_refused(source: Path) -> None:
+    with pytest.raises(UserErrorException, match="dict is no distributed_job_config"):
+        ScriptRunConfig(source, "s.py", distributed_job_config={"process_count": 2})
+    with pytest.raises(UserErrorException, match="node_count=2 of ScriptRunConfig"):
+        ScriptRunConfig(source, "s.py", distributed_job_config=MpiConfiguration(1, 2))
+    for config in (None, RunConfiguration()):
+        with pytest.raises(UserErrorException, match="'NodeCount' among the runconfig_pipeline"):
+            CommandStep(
+                "x",
+                runconfig=config,
+                runconfig_pipeline_params={"NodeCount": PipelineParameter("nodes", 2)},
+            )

@@ -7,24 +7,23 @@ are times of the day, so that a change of the clocks moves nothing; else an inte
 
 import copy
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from penstock.contracts.schedules import Schedule
 from penstock.contracts.spec import Scalar
+from penstock.errors import Invalid
 from penstock.ids import checked_name
 from penstock.sdk.definition import Definition
 from penstock.sdk.pipeline_files import pipeline_of
+from penstock.sdk.recurrence import DAYS, SECONDS, moment, recurring, spelled
 from penstock.sdk.yaml_reading import Reading, local_path
 from penstock.sdk.yaml_section import Section
 from penstock.sdk.yaml_text import Document
 
-_UNITS_S = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
-_DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
+_FREQUENCIES = (*SECONDS, "month")
 _JOB_KEYS = (
     "settings",
     "experiment_name",
@@ -73,16 +72,13 @@ def azure_schedule(top: Section, file: Path, name: str = "", *, strict: bool = F
     schedule = Schedule(
         name=checked_name(name or top.text("name", required=True), top.where("name")),
         pipeline=pipeline,
-        time_zone=trigger.text("time_zone") or "UTC",
-        start=_moment(trigger, "start_time"),
-        end=_moment(trigger, "end_time"),
         parameters=parameters,
         experiment="" if job is None or definition is not None else job.text("experiment_name"),
         tags=tags,
         reuse="refresh" if settings is not None and settings["force_rerun"] is True else "use",
         description=str(top.scalar("description") or ""),
     )
-    schedule = msgspec.structs.replace(schedule, **_when(trigger, reading))
+    schedule = msgspec.structs.replace(schedule, **fields_of(trigger, reading))
     return Scheduled(schedule, definition, tuple(reading.notes))
 
 
@@ -165,6 +161,20 @@ def _texts(section: Section, key: str) -> dict[str, str]:
 # -- when -------------------------------------------------------------------------------------------
 
 
+def fields_of(trigger: Section, reading: Reading) -> dict[str, Any]:
+    """Return when a schedule fires, for a trigger: `cron` or `every`, its zone, from when and until when.
+
+    Raises:
+        Invalid: E_TYPE, E_RANGE, E_MISSING, E_UNSUPPORTED; E_TIME, E_ZONE.
+    """
+    return {
+        "time_zone": _zone(trigger),
+        "start": _moment(trigger, "start_time"),
+        "end": _moment(trigger, "end_time"),
+        **_when(trigger, reading),
+    }
+
+
 def _when(trigger: Section, reading: Reading) -> dict[str, Any]:
     """Return `cron` or `every` of a trigger."""
     kind = trigger.text("type", required=True).lower()
@@ -180,92 +190,70 @@ def _when(trigger: Section, reading: Reading) -> dict[str, Any]:
         raise trigger.unknown_choice("type", ("cron", "recurrence"))
     frequency = trigger.text("frequency", required=True).lower()
     interval = trigger.whole("interval") or 1
-    if frequency not in (*_UNITS_S, "month"):
-        raise trigger.unknown_choice("frequency", (*_UNITS_S, "month"))
-    if trigger["schedule"] is not None and frequency not in ("minute", "hour"):
-        pattern = trigger.section("schedule")
-        reading.meet(pattern, "pattern")
-        if interval != 1:
-            raise trigger.refusal(
-                "interval", "E_UNSUPPORTED",
-                f"every {interval} {frequency}s at times of the day is not supported in this release",
-                "an interval of 1, or no `schedule`",
-            )  # fmt: skip
-        return {"cron": _pattern(pattern, frequency)}
-    if trigger["schedule"] is not None:
+    if frequency not in _FREQUENCIES:
+        raise trigger.unknown_choice("frequency", _FREQUENCIES)
+    start = trigger.text("start_time")
+    pattern: dict[str, Any] = {}
+    if trigger["schedule"] is not None and frequency in ("minute", "hour"):
         reading.note(
             f"{trigger.where('schedule')}: schedule is ignored: only for day, week and month"
         )
-    return _plain(trigger, frequency, interval, reading)
-
-
-def _plain(trigger: Section, frequency: str, interval: int, reading: Reading) -> dict[str, Any]:
-    """Return a recurrence without a pattern: every so often from its start on."""
-    start = trigger.text("start_time")
-    if not start:
+    elif trigger["schedule"] is not None:
+        section = trigger.section("schedule")
+        reading.meet(section, "pattern")
+        pattern = _pattern(section, frequency)
+    elif not start and frequency == "month":
+        raise trigger.refusal(
+            "frequency", "E_MISSING", "a month after what?", "give start_time, or a schedule"
+        )
+    elif not start:
         reading.note(
             f"{trigger.where('frequency')}: without start_time the first run comes one interval after "
             "the schedule is made; Azure ML runs one at once"
         )
-    moment = datetime.fromisoformat(_iso(start)) if start else None
+    where, zone = trigger.where("interval"), _zone(trigger)
+    begin = moment(start, zone, trigger.where("start_time")) if start else None
+    return recurring(frequency, interval, start=begin, zone=zone, where=where, **pattern)
+
+
+def _pattern(pattern: Section, frequency: str) -> dict[str, Any]:
+    """Return the parts of a pattern that count: hours and minutes, on days of the week or of the month."""
+    parts: dict[str, Any] = {
+        "hours": _numbers(pattern, "hours", 23),
+        "minutes": _numbers(pattern, "minutes", 59),
+    }
+    if frequency == "week":
+        parts["week_days"] = [_week_day(pattern, day) for day in pattern.texts("week_days")]
     if frequency == "month":
-        if moment is None:
-            raise trigger.refusal(
-                "frequency", "E_MISSING", "a month after what?", "give start_time, or a schedule"
-            )
-        months = "*"
-        if interval not in (1, 2, 3, 4, 6, 12):
-            raise trigger.refusal(
-                "interval", "E_UNSUPPORTED",
-                f"every {interval} months is not supported in this release", "1, 2, 3, 4, 6 or 12",
-            )  # fmt: skip
-        if interval != 1:
-            first = (moment.month - 1) % interval + 1
-            months = ",".join(str(month) for month in range(first, 13, interval))
-        return {"cron": f"{moment.minute} {moment.hour} {moment.day} {months} *"}
-    if frequency == "day" and interval == 1 and moment is not None:
-        return {"cron": f"{moment.minute} {moment.hour} * * *"}
-    if frequency == "week" and interval == 1 and moment is not None:
-        return {"cron": f"{moment.minute} {moment.hour} * * {moment.isoweekday() % 7}"}
-    return {"every": float(_UNITS_S[frequency] * interval)}
+        parts["month_days"] = _numbers(pattern, "month_days", 31, low=1)
+    hints = {
+        "hours": "both hours and minutes are needed",
+        "minutes": "both hours and minutes are needed",
+        "week_days": "such as [monday]",
+        "month_days": "such as [1, 15]",
+    }
+    for key, found in parts.items():
+        if not found:
+            raise pattern.refusal(key, "E_MISSING", f"{key} is missing", hints[key])
+    return parts
 
 
-def _pattern(pattern: Section, frequency: str) -> str:
-    """Return the cron line of a pattern: hours and minutes, on days of the week or of the month."""
-    hours, minutes = _numbers(pattern, "hours", 23), _numbers(pattern, "minutes", 59)
-    if not hours or not minutes:
-        key = "minutes" if hours else "hours"
-        raise pattern.refusal(
-            key, "E_MISSING", f"{key} is missing", "both hours and minutes are needed"
-        )
-    week, month = "*", "*"
-    if pattern["week_days"] is not None and frequency == "week":
-        week = ",".join(_week_day(pattern, day) for day in pattern.texts("week_days"))
-    if pattern["month_days"] is not None and frequency == "month":
-        month = ",".join(_numbers(pattern, "month_days", 31, low=1))
-    if frequency == "week" and week == "*":
-        raise pattern.refusal("week_days", "E_MISSING", "week_days is missing", "such as [monday]")
-    if frequency == "month" and month == "*":
-        raise pattern.refusal("month_days", "E_MISSING", "month_days is missing", "such as [1, 15]")
-    return f"{','.join(minutes)} {','.join(hours)} {month} * {week}"
-
-
-def _numbers(pattern: Section, key: str, high: int, low: int = 0) -> list[str]:
+def _numbers(pattern: Section, key: str, high: int, low: int = 0) -> list[int]:
     found = []
     for item in pattern.items(key):
         if isinstance(item, bool) or not str(item).isdecimal() or not low <= int(item) <= high:
             raise pattern.refusal(key, "E_RANGE", f"{item!r}; allowed: {low} to {high}")
-        found.append(str(int(item)))
+        found.append(int(item))
     return found
 
 
 def _week_day(pattern: Section, text: str) -> str:
     day = text.strip().lower()
-    if day not in _DAYS:
+    if day not in DAYS:
         raise pattern.refusal(
-            "week_days", "E_TYPE", f"{text!r} is no day", f"known: {', '.join(_DAYS)}"
+            "week_days", "E_TYPE", f"{text!r} is no day", f"known: {', '.join(DAYS)}"
         )
-    return str(_DAYS.index(day))
+    return day
 
 
 def _moment(trigger: Section, key: str) -> str:
@@ -274,34 +262,12 @@ def _moment(trigger: Section, key: str) -> str:
     if not text:
         return ""
     try:
-        moment = datetime.fromisoformat(_iso(text))
-    except ValueError as error:
-        raise trigger.refusal(
-            key, "E_TIME", f"{text!r} is no time", "such as 2026-03-10T10:15:00"
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=_zone(trigger))
-    return moment.isoformat(timespec="seconds")
+        return spelled(moment(text, _zone(trigger), trigger.where(key)))
+    except Invalid as error:
+        if error.code != "E_ZONE":
+            raise
+        raise trigger.refusal("time_zone", error.code, error.message, error.hint) from error
 
 
-def _iso(text: str) -> str:
-    return text.strip().replace("Z", "+00:00").replace("z", "+00:00")
-
-
-def _zone(trigger: Section) -> ZoneInfo:
-    """Return the trigger's zone: an IANA name, or a Windows name where the table of those is installed."""
-    name = trigger.text("time_zone") or "UTC"
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        pass
-    try:
-        from tzlocal.windows_tz import win_tz
-
-        known = {key.lower(): zone for key, zone in win_tz.items()}
-        return ZoneInfo(known[name.strip().lower()])
-    except (ImportError, KeyError) as error:
-        raise trigger.refusal(
-            "time_zone", "E_ZONE", f"{name!r} is no time zone that is known here",
-            "an IANA name such as Europe/Berlin, or write the times with an offset",
-        ) from error  # fmt: skip
+def _zone(trigger: Section) -> str:
+    return trigger.text("time_zone") or "UTC"

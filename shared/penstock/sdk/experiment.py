@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.contracts.spec import Scalar
+from penstock.errors import Invalid
 from penstock.sdk.client import client_of
 from penstock.sdk.definition import Definition
 
@@ -41,11 +42,25 @@ class Experiment:
         regenerate_outputs: bool = False,
         continue_on_step_failure: bool | None = None,
     ) -> "Run":
-        """Run a pipeline in this experiment and return its run."""
+        """Run a pipeline in this experiment and return its run.
+
+        Raises:
+            Invalid: E_UNSUPPORTED, `continue_on_step_failure` of what says otherwise and cannot be changed.
+        """
         from penstock.sdk.pipeline import Pipeline, PublishedPipeline
 
-        if isinstance(config, Pipeline) and continue_on_step_failure is not None:
-            config = config.continuing(continue_on_step_failure)
+        if continue_on_step_failure is not None:
+            if isinstance(config, Pipeline):
+                config = config.continuing(continue_on_step_failure)
+            elif isinstance(config, PublishedPipeline):
+                config.check_continuing(continue_on_step_failure)
+            else:
+                raise Invalid(
+                    "continue_on_step_failure is not carried to a file or a registered pipeline",
+                    code="E_UNSUPPORTED",
+                    where=f"experiment {self.name}",
+                    hint="say it in the pipeline's own settings",
+                )
         what = config.reference if isinstance(config, PublishedPipeline) else config
         return client_of(self._workspace).submit(
             what,

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.contracts.queries import PipelineView
 from penstock.contracts.spec import Input, PipelineSpec, Scalar, Settings
 from penstock.errors import Invalid, PenstockError
 from penstock.ids import checked_name
@@ -208,6 +209,15 @@ class PublishedPipeline:
         """The same as `reference`."""
         return self.reference
 
+    def check_continuing(self, wanted: bool | None) -> None:
+        """Refuse a `continue_on_step_failure` other than the one it was published with.
+
+        Raises:
+            Invalid: E_UNSUPPORTED.
+        """
+        if wanted is not None:
+            continues_as(client_of(self._workspace).pipeline(self.reference), wanted)
+
     def submit(
         self,
         workspace: object = None,
@@ -222,6 +232,22 @@ class PublishedPipeline:
             parameters=pipeline_parameters,
             experiment=experiment_name,
             reuse="refresh" if regenerate_outputs else "use",
+        )
+
+
+def continues_as(view: PipelineView, wanted: bool) -> None:
+    """Refuse a `continue_on_step_failure` that a registered version does not have: versions never change.
+
+    Raises:
+        Invalid: E_UNSUPPORTED.
+    """
+    spec = view.definition
+    if spec is None or spec.settings.continue_on_step_failure != wanted:
+        raise Invalid(
+            f"continue_on_step_failure={wanted} is not what the pipeline was published with",
+            code="E_UNSUPPORTED",
+            where=f"{view.name}@{view.version}",
+            hint=f"pipeline.publish(name, continue_on_step_failure={wanted}) makes a version that has it",
         )
 
 

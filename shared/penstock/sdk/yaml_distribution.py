@@ -1,42 +1,8 @@
-"""Steps of several processes: as Azure ML starts them on its machines, but all on one.
+"""`distribution` of a step in YAML: how many processes it has."""
 
-The step's command becomes a small bash program that starts it once for every rank, side by side, with
-the variables by which the processes find each other. It ends well when all of them do. When one fails, the
-others are ended: they would wait for it.
-"""
-
-import json
-
-from penstock.errors import Invalid
+from penstock.sdk.distribution import ranked, side_by_side, tensorflow
 from penstock.sdk.yaml_reading import Reading
 from penstock.sdk.yaml_section import Section
-
-PROCESSES_MAX = 64
-_END = "PENSTOCK_END_OF_COMMAND"
-_HEAD = f"""\
-IFS= read -r -d '' penstock_command <<'{_END}' || true
-%s
-{_END}
-export MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + RANDOM %% 30000))
-penstock_pids=()
-penstock_start() {{ "$@" bash -c "$penstock_command" & penstock_pids+=($!); }}
-"""
-# `wait -n` would do without looking every 0.1 s, but it overlooks a process that has ended already.
-_TAIL = """\
-penstock_code=0
-exec {penstock_never}<> <(:)
-while [ ${#penstock_pids[@]} != 0 ] && [ $penstock_code = 0 ]; do
-  for penstock_rank in "${!penstock_pids[@]}"; do
-    kill -0 "${penstock_pids[penstock_rank]}" 2> /dev/null && continue
-    wait "${penstock_pids[penstock_rank]}" || penstock_code=$?
-    unset "penstock_pids[penstock_rank]"
-  done
-  read -r -t 0.1 -u $penstock_never
-done
-[ ${#penstock_pids[@]} = 0 ] || kill "${penstock_pids[@]}" 2> /dev/null
-wait
-exit $penstock_code
-"""
 
 
 def distributed(command: str, section: Section, instances: int, reading: Reading) -> str:
@@ -54,10 +20,10 @@ def distributed(command: str, section: Section, instances: int, reading: Reading
     match kind:
         case "pytorch" | "mpi":
             count = entry.whole("process_count") or each * instances
-            variables = [_rank(kind, rank, count, each, instances) for rank in range(count)]
+            processes = ranked(kind, count, each, instances)
         case "tensorflow":
             workers = entry.whole("worker_count") or instances
-            variables = _tensorflow(workers, entry.whole("parameter_server_count"))
+            processes = tensorflow(workers, entry.whole("parameter_server_count"))
         case "ray":
             raise entry.refusal(
                 "type", "E_UNSUPPORTED", "a ray cluster is not started for a step",
@@ -65,59 +31,4 @@ def distributed(command: str, section: Section, instances: int, reading: Reading
             )  # fmt: skip
         case _:
             raise entry.unknown_choice("type", ("pytorch", "mpi", "tensorflow"))
-    if len(variables) > PROCESSES_MAX:
-        raise Invalid(
-            f"{len(variables)} processes on one machine; allowed: {PROCESSES_MAX}",
-            code="E_RANGE",
-            where=entry.where(),
-        )
-    starts = [
-        "penstock_start env " + " ".join(f"{name}={_quoted(value)}" for name, value in one.items())
-        for one in variables
-    ]
-    return _HEAD % command.rstrip("\n") + "\n".join(starts) + "\n" + _TAIL
-
-
-def _rank(kind: str, rank: int, count: int, each: int, instances: int) -> dict[str, str]:
-    local, node = rank % each, rank // each
-    found = {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(local),
-        "NODE_RANK": str(node),
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(each),
-        "NODE_COUNT": str(instances),
-        "AZUREML_PROCESS_NAME": f"rank_{rank}",
-    }
-    if kind == "mpi":
-        found |= {
-            "OMPI_COMM_WORLD_RANK": str(rank),
-            "OMPI_COMM_WORLD_SIZE": str(count),
-            "OMPI_COMM_WORLD_LOCAL_RANK": str(local),
-            "OMPI_COMM_WORLD_LOCAL_SIZE": str(each),
-        }
-    return found
-
-
-def _tensorflow(workers: int, servers: int) -> list[dict[str, str]]:
-    hosts = {
-        kind: [f"127.0.0.1:$((MASTER_PORT + {first + number}))" for number in range(count)]
-        for kind, count, first in (("worker", workers, 0), ("ps", servers, workers))
-        if count
-    }
-    return [
-        {
-            "TF_CONFIG": json.dumps(
-                {"cluster": hosts, "task": {"type": kind, "index": number}, "environment": "cloud"}
-            ),
-            "AZUREML_PROCESS_NAME": f"{kind}_{number}",
-        }
-        for kind, names in hosts.items()
-        for number in range(len(names))
-    ]
-
-
-def _quoted(value: str) -> str:
-    """Return a word of bash in which only arithmetic is still worked out."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`")
-    return f'"{escaped}"'
+    return side_by_side(command, processes, entry.where())

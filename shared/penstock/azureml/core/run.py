@@ -261,18 +261,50 @@ class Run:
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
-            self._downloaded(Path(folder))
-            found = sorted(p for p in Path(folder).rglob("*") if p.is_file())
-            return [f"outputs/{path.relative_to(folder)}" for path in found]
+            return list(self._named(Path(folder)))
 
     def download_files(
         self,
         prefix: str | None = None,
         output_directory: str | Path | None = None,
+        output_paths: Sequence[str] | None = None,
+        batch_size: int = 100,
+        append_prefix: bool = True,
         **unused: Any,
     ) -> None:
-        """Copy what its steps have put out into a folder."""
-        self._downloaded(Path(output_directory or "."))
+        """Copy what its steps have put out into a folder; with `prefix` the files whose names begin so.
+
+        Without `append_prefix` they lie there by what follows the prefix in their names.
+
+        Raises:
+            UserErrorException: E_NOT_FOUND, no name begins so; E_UNSUPPORTED, `output_paths`.
+        """
+        import shutil
+        import tempfile
+
+        if output_paths:
+            raise unsupported("download_files(output_paths=…)", "download_file(name, path)")
+        into = Path(output_directory or ".")
+        if not prefix:
+            self._downloaded(into)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            named = self._named(Path(folder))
+            chosen = {name: path for name, path in named.items() if name.startswith(prefix)}
+            if not chosen:
+                raise UserErrorException(
+                    f"run {self.id} has no file whose name begins with {prefix!r}",
+                    code="E_NOT_FOUND",
+                    where=self.id,
+                    hint="get_file_names() lists them; get_all_logs() fetches what steps have written",
+                )
+            for name, path in chosen.items():
+                inside = name.removeprefix("outputs/")
+                if not append_prefix:
+                    inside = name.removeprefix(prefix).strip("/") or path.name
+                target = into / inside
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
     def download_file(self, name: str, output_file_path: str | Path | None = None) -> None:
         """Copy one file.
@@ -337,6 +369,12 @@ class Run:
 
     def _downloaded(self, folder: Path) -> None:
         self._run.download(folder)
+
+    def _named(self, folder: Path) -> dict[str, Path]:
+        """Fetch its files into an empty folder and return them by their names."""
+        self._downloaded(folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {f"outputs/{path.relative_to(folder)}": path for path in files}
 
 
 def _standin() -> Any:

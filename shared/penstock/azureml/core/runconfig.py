@@ -119,6 +119,14 @@ class RunConfiguration:
             "environment": {"name": self.environment.name},
             "environmentVariables": dict(self.environment_variables),
             "nodeCount": self.node_count,
+            "framework": self.framework,
+            "communicator": self.communicator,
+            "mpi": {"processCountPerNode": self.mpi.process_count_per_node},
+            "pytorch": {"processCount": self.pytorch.process_count},
+            "tensorflow": {
+                "workerCount": self.tensorflow.worker_count,
+                "parameterServerCount": self.tensorflow.parameter_server_count,
+            },
         }
         folder = Path(path or ".") / ".azureml"
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +152,21 @@ class RunConfiguration:
 
 
 def _loaded(found: dict[str, Any]) -> RunConfiguration:
-    result = RunConfiguration(script=found.get("script"), arguments=found.get("arguments"))
+    result = RunConfiguration(
+        script=found.get("script"),
+        arguments=found.get("arguments"),
+        framework=found.get("framework"),
+        communicator=found.get("communicator"),
+    )
+    mpi, pytorch, tensorflow = (
+        {str(key).lower(): value for key, value in (found.get(kind) or {}).items()}
+        for kind in ("mpi", "pytorch", "tensorflow")
+    )
+    result.mpi = MpiConfiguration(int(mpi.get("processcountpernode") or 1))
+    result.pytorch = PyTorchConfiguration(process_count=pytorch.get("processcount"))
+    result.tensorflow = TensorflowConfiguration(
+        int(tensorflow.get("workercount") or 1), int(tensorflow.get("parameterservercount") or 1)
+    )
     result.target = found.get("target") or "local"
     result.node_count = int(found.get("nodecount") or 1)
     result.environment_variables = dict(found.get("environmentvariables") or {})
@@ -157,15 +179,16 @@ def _loaded(found: dict[str, Any]) -> RunConfiguration:
 
 
 def several_machines(runconfig: RunConfiguration, where: str) -> None:
-    """Refuse what needs several machines for one step.
+    """Refuse what needs several machines for one step, whichever part of a runconfig asks for them.
 
     Raises:
         UserErrorException: E_UNSUPPORTED.
     """
-    if runconfig.node_count > 1:
-        raise unsupported(
-            f"node_count={runconfig.node_count} of {where}", "a step runs on one machine"
-        )
+    for asking in (runconfig, runconfig.mpi, runconfig.pytorch):
+        if asking.node_count > 1:
+            raise unsupported(
+                f"node_count={asking.node_count} of {where}", "a step runs on one machine"
+            )
 
 
 __all__ = [

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from penstock.azureml.core.distributing import distributed
 from penstock.azureml.core.environment import Environment
 from penstock.azureml.core.runconfig import RunConfiguration
-from penstock.azureml.exceptions import unsupported
 
 
 class ScriptRunConfig:
@@ -26,13 +26,11 @@ class ScriptRunConfig:
         docker_runtime_config: Any = None,
         **unused: Any,
     ) -> None:
-        if getattr(distributed_job_config, "node_count", 1) > 1:
-            raise unsupported("a distributed_job_config of several nodes")
         self.source_directory = source_directory or "."
         self.script = script
         self.arguments = list(arguments or ())
         self.command = command
-        self.run_config = run_config or RunConfiguration()
+        self.run_config = distributed(run_config or RunConfiguration(), distributed_job_config)
         if compute_target is not None:
             self.run_config.target = compute_target
         if environment is not None:

@@ -4,7 +4,7 @@ from penstock.azureml.core import Experiment, Workspace
 from penstock.azureml.core.authentication import ServicePrincipalAuthentication
 from penstock.azureml.core.runconfig import RunConfiguration
 from penstock.azureml.data import OutputFileDatasetConfig
-from penstock.azureml.exceptions import ActivityFailedException
+from penstock.azureml.exceptions import ActivityFailedException, UserErrorException
 from penstock.azureml.pipeline.core import (
     Pipeline,
     PipelineData,
@@ -16,6 +16,7 @@ from penstock.azureml.pipeline.core import (
 from penstock.azureml.pipeline.core.graph import PipelineParameter
 from penstock.azureml.pipeline.core.schedule import Schedule, ScheduleRecurrence
 from penstock.azureml.pipeline.steps import CommandStep, PythonScriptStep
+from penstock.errors import PenstockError
 
 auth = ServicePrincipalAuthentication("tenant", "id", "secret")
 ws = Workspace.from_config(auth=auth)
@@ -97,6 +98,19 @@ assert any(name == "model.pkl" for _, _, files in os.walk("got") for name in fil
 run.download_file("outputs/model.pkl", "best.pkl")
 assert os.path.getsize("best.pkl") > 100
 
+(name,) = [name for name in run.get_file_names() if name.endswith("best/model.pkl")]
+run.download_files(prefix=name.removesuffix("/model.pkl"), output_directory="by-prefix")
+kept = [os.path.join(at, file) for at, _, files in os.walk("by-prefix") for file in files]
+assert kept == [os.path.join("by-prefix", name.removeprefix("outputs/"))], kept
+run.download_files(name, "alone", append_prefix=False)
+assert os.listdir("alone") == ["model.pkl"]
+try:
+    run.download_files(prefix="azureml-logs/", output_directory="none")
+except UserErrorException as error:
+    assert error.code == "E_NOT_FOUND" and not os.path.exists("none")
+else:
+    raise AssertionError("a prefix that nothing has")
+
 # 2. the same, refused by a threshold given at submission
 strict = Experiment(ws, "wine").submit(pipeline, pipeline_parameters={"threshold": 2.0})
 try:
@@ -124,6 +138,32 @@ third = Experiment(ws, "wine").submit(endpoint, pipeline_version="0")
 assert third.wait_for_completion(show_output=False) == "Completed"
 assert third.find_step_run("train-linear")[0].get_properties()["azureml.isreused"] == "true"
 
+said_again = found.submit(ws, "wine", {"test_size": 0.4}, continue_on_step_failure=False)
+assert said_again.wait_for_completion(show_output=False) == "Completed"
+for otherwise in (
+    lambda: found.submit(ws, "wine", continue_on_step_failure=True),
+    lambda: endpoint.submit("wine", continue_on_step_failure=True),
+    lambda: Experiment(ws, "wine").submit(published, continue_on_step_failure=True),
+    lambda: Schedule.create(
+        ws, "other", found.id, "wine", ScheduleRecurrence("Day", 1), continue_on_step_failure=True
+    ),
+    lambda: Schedule.create_for_pipeline_endpoint(
+        ws,
+        "other",
+        endpoint.id,
+        "wine",
+        ScheduleRecurrence("Day", 1),
+        continue_on_step_failure=True,
+    ),
+):
+    try:
+        otherwise()
+    except PenstockError as error:
+        assert error.code == "E_UNSUPPORTED", error
+    else:
+        raise AssertionError("a flag that nobody heeds")
+assert "other" not in [schedule.id for schedule in Schedule.list(ws)]
+
 # 4. by the clock
 recurrence = ScheduleRecurrence(
     frequency="Week",
@@ -144,5 +184,5 @@ assert schedule.id in [one.id for one in Schedule.list(ws)]
 schedule.disable()
 assert Schedule.get(ws, schedule.id).status == "Disabled"
 assert schedule.id not in [one.id for one in Schedule.list(ws, active_only=True)]
-assert PipelineRun.get_pipeline_runs(ws, published.id)[0].id == again.id
+assert PipelineRun.get_pipeline_runs(ws, published.id)[0].id == said_again.id
 print("runs", len(list(Experiment(ws, "wine").get_runs())))

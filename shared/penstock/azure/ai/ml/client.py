@@ -1,6 +1,9 @@
 """`MLClient`: one stack, by SDK v2's collections of operations."""
 
+import sys
 from collections.abc import Iterator, Mapping
+from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,15 @@ from penstock.azure.ai.ml.pipelines import PipelineJob, definition_of_tree
 from penstock.azure.ai.ml.polling import Done
 from penstock.contracts.schedules import Schedule, ScheduleView
 from penstock.errors import Invalid
+from penstock.sdk.azure_schedules import fields_of
 from penstock.sdk.client import Client
 from penstock.sdk.definition import Definition
 from penstock.sdk.names import name_from
-from penstock.sdk.recurrence import TimeZone, recurring, zone_of
+from penstock.sdk.recurrence import zone_of
 from penstock.sdk.run import Run, RunFailed
+from penstock.sdk.yaml_reading import Reading
+from penstock.sdk.yaml_section import Section
+from penstock.sdk.yaml_text import Document
 
 STATES = {
     "waiting": "NotStarted", "ready": "NotStarted", "queued": "Queued", "running": "Running",
@@ -299,7 +306,7 @@ class Schedules:
             description=schedule.description or "",
             tags=schedule.tags,
             experiment=getattr(schedule.create_job, "experiment_name", None) or "",
-            **_fields(schedule.trigger),
+            **fields_of_trigger(schedule.trigger, schedule.name),
         )
         return Done(client.schedule("create", schedule=wish, replace=True))
 
@@ -350,18 +357,24 @@ def definition_of(job: Any) -> Definition:
     return found
 
 
-def _fields(trigger: Any) -> dict[str, Any]:
-    """Return when a schedule of ours fires, for a trigger."""
-    zone = trigger.time_zone
-    found: dict[str, Any] = {
-        "time_zone": zone_of(zone.value if isinstance(zone, TimeZone) else zone)
+def fields_of_trigger(trigger: Any, name: str) -> dict[str, Any]:
+    """Return when a schedule of ours fires, for a trigger: read as the YAML that it stands for.
+
+    Raises:
+        Invalid: as `fields_of`.
+    """
+    pattern = getattr(trigger, "schedule", None)
+    tree = {key: value for key, value in vars(trigger).items() if value not in (None, "")}
+    tree |= {
+        key: moment.isoformat() for key, moment in tree.items() if isinstance(moment, datetime)
     }
-    for key, moment in (("start", trigger.start_time), ("end", trigger.end_time)):
-        if moment is not None:
-            text = moment if isinstance(moment, str) else moment.isoformat()
-            found[key] = text if text[-1] == "Z" or "+" in text else f"{text}Z"
-    if trigger.type == "cron":
-        return {**found, "cron": trigger.expression}
-    pattern = trigger.schedule
-    lists = {} if pattern is None else {k: v for k, v in vars(pattern).items() if v}
-    return {**found, **recurring(trigger.frequency, trigger.interval, **lists)}
+    if isinstance(trigger.time_zone, Enum):
+        tree["time_zone"] = trigger.time_zone.value
+    if pattern is not None:
+        tree["schedule"] = {key: value for key, value in vars(pattern).items() if value}
+    reading = Reading(strict=False)
+    document = Document({**tree, "type": trigger.type}, f"schedule {name} (Python)", {}, {})
+    found = fields_of(Section(document, (), document.value), reading)
+    for note in reading.notes:
+        print(f"note: {note}", file=sys.stderr)  # noqa: T201 - as a submission tells its notes
+    return {**found, "time_zone": zone_of(found["time_zone"])}

@@ -48,9 +48,17 @@ class PublishedPipeline(ours.PublishedPipeline):
         continue_on_step_failure: bool | None = None,
         **more: Any,
     ) -> PipelineRun:
-        """Run it in an experiment of that name."""
+        """Run it in an experiment of that name.
+
+        Raises:
+            Invalid: E_UNSUPPORTED, a `continue_on_step_failure` other than it was published with.
+        """
         found: PipelineRun = Experiment(workspace or self.workspace, experiment_name).submit(
-            self, tags=more.get("tags"), pipeline_parameters=pipeline_parameters
+            self,
+            tags=more.get("tags"),
+            pipeline_parameters=pipeline_parameters,
+            regenerate_outputs=bool(more.get("regenerate_outputs")),
+            continue_on_step_failure=continue_on_step_failure,
         )
         return found
 

@@ -14,7 +14,8 @@ from penstock.contracts.schedules import Schedule as OurSchedule
 from penstock.contracts.schedules import ScheduleView
 from penstock.sdk.client import client_of
 from penstock.sdk.names import name_from
-from penstock.sdk.recurrence import TimeZone, recurring, zone_of
+from penstock.sdk.pipeline import continues_as
+from penstock.sdk.recurrence import TimeZone, moment, recurring, spelled, zone_of
 
 
 class ScheduleRecurrence:
@@ -59,10 +60,10 @@ class ScheduleRecurrence:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of one of our schedules."""
-        start = self.start_time
-        if isinstance(start, str):
-            start = datetime.fromisoformat(start)
+        where = "ScheduleRecurrence"
         zone = self.time_zone.value if isinstance(self.time_zone, TimeZone) else self.time_zone
+        zone = zone_of(zone or "UTC")
+        start = moment(self.start_time, zone, where) if self.start_time is not None else None
         found = recurring(
             self.frequency,
             self.interval,
@@ -70,12 +71,10 @@ class ScheduleRecurrence:
             minutes=self.minutes,
             week_days=self.week_days,
             start=start,
-            where="ScheduleRecurrence",
+            zone=zone,
+            where=where,
         )
-        found["time_zone"] = zone_of(zone or "UTC")
-        if start is not None:
-            found["start"] = start.isoformat() if start.tzinfo else f"{start.isoformat()}Z"
-        return found
+        return {**found, "time_zone": zone, "start": "" if start is None else spelled(start)}
 
 
 class Schedule:
@@ -143,6 +142,7 @@ class Schedule:
 
         Raises:
             UserErrorException: E_UNSUPPORTED, one that watches a datastore; E_MISSING, no recurrence.
+            Invalid: E_UNSUPPORTED, a `continue_on_step_failure` that its runs would not have.
         """
         if datastore is not None:
             raise unsupported(
@@ -151,6 +151,13 @@ class Schedule:
             )
         if recurrence is None:
             raise UserErrorException("no recurrence", code="E_MISSING", where="Schedule.create")
+        if continue_on_step_failure is not None:
+            if "@" not in pipeline_id:  # its newest version, which may be another one at each tick
+                raise unsupported(
+                    "continue_on_step_failure of a schedule of an endpoint",
+                    "publish its versions with it",
+                )
+            continues_as(client_of(workspace).pipeline(pipeline_id), continue_on_step_failure)
         wish = OurSchedule(
             name=name_from(name),
             pipeline=pipeline_id,

@@ -10,13 +10,15 @@ from penstock.azureml.pipeline.steps.settings import (
     arguments,
     listed_inputs,
     outputs,
+    processes,
     taken_from,
 )
 from penstock.sdk import steps as ours
+from penstock.sdk.distribution import side_by_side
 
 
 class PythonScriptStep(ours.PythonScriptStep):
-    """Runs a Python script."""
+    """Runs a Python script, in as many processes as its runconfig asks for."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class PythonScriptStep(ours.PythonScriptStep):
         hash_paths: Sequence[str] | None = None,
     ) -> None:
         self.runconfig = runconfig
+        self._processes = processes(runconfig, name or script_name)
         super().__init__(
             script_name,
             name,
@@ -48,6 +51,10 @@ class PythonScriptStep(ours.PythonScriptStep):
             hash_paths=hash_paths,
             **taken_from(runconfig, compute_target, runconfig_pipeline_params, name or script_name),
         )
+
+    def command(self) -> str:
+        """Return the command line."""
+        return _started(super().command(), self)
 
 
 _arguments, _outputs = arguments, outputs  # hidden inside the constructors by v1's names
@@ -71,6 +78,7 @@ class CommandStep(ours.CommandStep):
         version: str | None = None,
     ) -> None:
         self.runconfig = runconfig
+        self._processes = processes(runconfig, name or "command")
         command = command or getattr(runconfig, "command", None)
         source_directory = source_directory or getattr(runconfig, "source_directory", None)
         parts = [command] if isinstance(command, str) else _arguments(command, outputs)
@@ -85,6 +93,10 @@ class CommandStep(ours.CommandStep):
             version=version,
             **taken_from(runconfig, compute_target, runconfig_pipeline_params, name or "command"),
         )
+
+    def command(self) -> str:
+        """Return the command line."""
+        return _started(super().command(), self)
 
 
 class ModuleStep(ours.PythonScriptStep):
@@ -107,6 +119,7 @@ class ModuleStep(ours.PythonScriptStep):
         if module is None and module_version is None:
             raise UserErrorException("no module", code="E_MISSING", where="ModuleStep")
         chosen = module_version if module_version is not None else module.resolve(version)
+        self._processes = processes(runconfig or chosen.runconfig, name or chosen.name)
         given_inputs = {port: argument(v) for port, v in (inputs_map or {}).items()}
         given_outputs = {port: argument(v) for port, v in (outputs_map or {}).items()}
         words = arguments if arguments is not None else chosen.arguments
@@ -129,6 +142,16 @@ class ModuleStep(ours.PythonScriptStep):
                 name or chosen.name,
             ),
         )
+
+    def command(self) -> str:
+        """Return the command line."""
+        return _started(super().command(), self)
+
+
+def _started(command: str, step: "PythonScriptStep | CommandStep | ModuleStep") -> str:
+    """Return a step's command, once for each of its processes."""
+    told = step._processes  # noqa: SLF001 - one room
+    return side_by_side(command, told, step.name) if told else command
 
 
 class _Refused:

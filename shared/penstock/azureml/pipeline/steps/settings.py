@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from penstock.azureml.core.distributing import Processes, chosen_environment, processes_of
 from penstock.azureml.core.environment import Environment
-from penstock.azureml.core.runconfig import RunConfiguration, several_machines
+from penstock.azureml.core.runconfig import RunConfiguration
 from penstock.azureml.data.data_reference import DataPathComputeBinding
 from penstock.azureml.data.datasets import AbstractDataset
 from penstock.azureml.data.output_dataset_config import OutputTabularDatasetConfig, written_by
@@ -17,19 +18,14 @@ def taken_from(
     runconfig: Any, compute_target: Any, chosen: Mapping[str, Any] | None, where: str
 ) -> dict[str, Any]:
     """Return what our steps are told of a runconfig: environment, target, variables, resources, time."""
-    config = getattr(runconfig, "run_config", runconfig)  # a ScriptRunConfig has one
+    config = _configuration(runconfig, where)
     if config is None:
+        if chosen:
+            environment = chosen_environment(chosen, None, where)
+            return {"compute_target": compute_target, "environment": environment}
         return {"compute_target": compute_target}
-    if not isinstance(config, RunConfiguration):
-        raise UserErrorException(
-            f"{type(config).__name__} is no RunConfiguration", code="E_TYPE", where=where
-        )
-    several_machines(config, where)
     target = compute_target if compute_target is not None else config.target
-    environment: Any = config.environment
-    for name, parameter in (chosen or {}).items():
-        if name.lower() in ("environment", "environmentname"):
-            environment = parameter
+    environment = chosen_environment(chosen, config.environment, where)
     if isinstance(environment, Environment):
         environment = environment.spec() or None
     docker = config.docker
@@ -40,6 +36,21 @@ def taken_from(
         "resources": Resources(shm_size=docker.shm_size or "", docker_args=tuple(docker.arguments)),
         "timeout_seconds": float(config.max_run_duration_seconds or 0),
     }
+
+
+def processes(runconfig: Any, where: str) -> Processes:
+    """Return the variables of each process that a runconfig asks for; none: one, without any."""
+    config = _configuration(runconfig, where)
+    return [] if config is None else processes_of(config, where)
+
+
+def _configuration(runconfig: Any, where: str) -> RunConfiguration | None:
+    config = getattr(runconfig, "run_config", runconfig)  # a ScriptRunConfig has one
+    if config is not None and not isinstance(config, RunConfiguration):
+        raise UserErrorException(
+            f"{type(config).__name__} is no RunConfiguration", code="E_TYPE", where=where
+        )
+    return config
 
 
 def argument(value: Any) -> Any:
