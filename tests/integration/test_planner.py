@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from penstock.contracts.events import RunEvent
 from penstock.contracts.inbox import CancelRun
 from penstock.contracts.plans import Given, PlanPart
 from penstock.contracts.queries import RunSummary, RunView, StepView
+from penstock.contracts.requests import RunAnswer
 from penstock.contracts.subjects import Subjects
 from penstock.ids import is_run_id
 from penstock.runtime.logs import logger
@@ -394,6 +396,51 @@ async def test_a_key_used_by_two_planners_in_two_seconds_is_one_run(
     assert len({answer.run for answer in answers}) == 1
     (part,) = await plans(bus, names)
     assert part.head.run == answers[0].run
+    await trees.close()
+
+
+async def test_who_loses_a_race_for_a_key_plans_the_winner_s_run_from_the_beginning(
+    fleet: Fleet, bus: NatsBus, names: Subjects
+) -> None:
+    """The winner dies with the key in its hand: the others' plan is that of its run and moment, all of it."""
+    started = fleet.start("planner")
+    assert fleet.terminate(started) == 0
+    trees = TreeClient(bus, names, patience_s=0)
+    texts = {"run": "${{name}}", "at": "${{creation_context.trigger_time}}"}
+    bound = {name: f"${{{{parent.inputs.{name}}}}}" for name in texts}
+    own = {"own": "${{name}} ${{creation_context.trigger_time}}"}
+    steps = {"a": {"command": "true", "inputs": bound | own}}
+    spec = {"name": "p", "inputs": texts, "steps": steps}
+    body = json.dumps({"spec": spec, "idempotency_key": "k"}).encode()
+    wish = wish_of("run", body, {})
+    claimed: list[str] = []
+
+    class Killed(Exception):
+        """What a kill is to those around it."""
+
+    def die(point: str) -> None:
+        if point == "planner.after-key":
+            claimed.append(point)
+            if len(claimed) == 1:
+                raise Killed
+
+    answers = await asyncio.gather(
+        *(
+            Runs(bus, names, Pipelines(bus, names, trees), trees, crash=die).fulfil(
+                wish, Stored(names.request("run"), body, number, 1.8e9 + number), again=False
+            )
+            for number in range(1, 9)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(answer, Killed) for answer in answers) == 1
+    (part,) = await plans(bus, names)
+    head = part.head
+    assert {answer.run for answer in answers if isinstance(answer, RunAnswer)} == {head.run}
+    moment = datetime.fromtimestamp(head.requested_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert head.parameters == {"run": head.run, "at": moment}
+    values = {name: bound.value for name, bound in part.steps[0].inputs.items()}
+    assert values == {"run": head.run, "at": moment, "own": f"{head.run} {moment}"}
     await trees.close()
 
 

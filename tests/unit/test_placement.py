@@ -25,6 +25,27 @@ def test_a_step_of_a_target_that_nobody_made_goes_to_the_default_one_with_a_note
     assert "penstock compute create cpu-cluster" in note
 
 
+class Counted(str):
+    """A target that counts how often targets are compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_many_targets_that_nobody_made_are_not_looked_through_for_each_step() -> None:
+    steps = {f"s{n}": Counted(f"cluster-{n:03}") for n in range(400)}
+    made = plan(**steps)
+    Counted.compared = 0
+    found = placed(made, set(), "default")
+    assert {step.compute for step in found.steps} == {"default"}
+    assert Counted.compared < 20 * len(steps)
+
+
 def test_a_workspace_may_refuse_unknown_targets_or_let_their_steps_wait() -> None:
     with pytest.raises(Invalid) as refused:
         placed(plan(a="cpu-clusted"), {"cpu-cluster"}, "refuse")

@@ -1,6 +1,7 @@
 """Data that lies elsewhere: which steps a plan gets to bring it in and to write it there, and what is refused."""
 
 import json
+import sys
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from penstock.contracts.plans import Bound, PlannedOutput, PlannedStep
 from penstock.contracts.requests import RunRequest
 from penstock.errors import Invalid
 from penstock_planner.decide.places import Places
-from penstock_planner.decide.plan import Origin, Plan, as_run, planned
+from penstock_planner.decide.plan import Origin, Plan, planned
 from penstock_planner.decide.reading import spec_of
 
 URL = "https://example.org/data/titanic.csv"
@@ -115,6 +116,16 @@ def test_every_spelling_of_a_place_means_the_same(text: str) -> None:
     assert source == Location(datastore="lake", root="s3://bucket/lake", path="a/b.csv")
 
 
+def test_only_a_web_address_is_written_with_escapes() -> None:
+    for text, path in (
+        ("https://account.blob.core.windows.net/container/a%20b/%C3%A4.csv", "a b/ä.csv"),
+        ("https://account.blob.core.windows.net/container/a/*.csv", "a/*.csv"),
+        ("abfss://container@account.dfs.core.windows.net/a%20b", "a%20b"),
+    ):
+        source = by_name(plan({"a": reads(text)}))["import--a--x"].source
+        assert source == Location(datastore="lake", root="s3://bucket/lake", path=path)
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [
@@ -125,6 +136,15 @@ def test_every_spelling_of_a_place_means_the_same(text: str) -> None:
         ("https://user:secret@host/x", "E_PATH steps.a.inputs.x: a URL with a password in it"),
         ("https://host/x?sv=1&sig=abc", "E_PATH steps.a.inputs.x: a URL with a signature in it"),
         ("https://", "E_PATH steps.a.inputs.x: 'https://' is no URL"),
+        ("https://account.blob.core.windows.net/container/a.csv?sv=1&sig=secret", "E_PATH steps.a.inputs.x: a URL with a signature in it"),
+        ("https://account.blob.core.windows.net/container/a.csv?se=secret", "E_PATH steps.a.inputs.x: a URL below datastore 'lake' with more than a path in it"),
+        ("https://account.blob.core.windows.net/container/a.csv#secret", "E_PATH steps.a.inputs.x: a URL below datastore 'lake' with more than a path in it"),
+        ("wasbs://container@account.blob.core.windows.net/a.csv?sig=secret", "E_PATH steps.a.inputs.x: a URL below datastore 'lake' with more than a path in it"),
+        ("wasbs://c@other.blob.core.windows.net/a?sig=secret", "E_PATH steps.a.inputs.x: 'wasbs://c@other.blob.core.windows.net/a': wasbs: is reached"),
+        ("https://?sig=secret", "E_PATH steps.a.inputs.x: 'https://' is no URL"),
+        ("https://account.blob.core.windows.net/container/%2e%2e/a", "E_PATH steps.a.inputs.x: '../a' is no path"),
+        ("https://account.blob.core.windows.net/container/a%3f.csv", "E_PATH steps.a.inputs.x: 'a%3f.csv' is no path on a datastore; allowed: escapes of UTF-8"),
+        ("https://account.blob.core.windows.net/container/%ff", "E_PATH steps.a.inputs.x: '%ff' is no path on a datastore; allowed: escapes of UTF-8"),
         ("azureml:titanic:3", "E_REF steps.a.inputs.x: 'azureml:titanic:3' is not registered"),
     ],
 )  # fmt: skip
@@ -250,14 +270,6 @@ def test_a_path_with_the_run_s_name_can_be_foreseen_when_there_is_no_run_yet() -
     assert [each.destination.path for each in made.steps if each.destination] == ["x/run/t"]
 
 
-def test_a_plan_that_becomes_another_run_s_writes_to_the_other_run_s_place() -> None:
-    made = as_run(plan({"a": writes(BLOB + "x/${{name}}")}), "r2", 7.0)
-    assert by_name(made)["copy--a--y"].destination == Location(
-        datastore="workspaceblobstore", path="x/r2.a"
-    )
-    assert (made.head.run, made.head.requested_at) == ("r2", 7.0)
-
-
 # -- order ------------------------------------------------------------------------------------------
 def test_what_a_run_writes_is_there_before_it_is_read() -> None:
     made = plan({"make": writes(BLOB + "a/b"), "read": reads(BLOB + "a"), "other": reads(BLOB)})
@@ -301,6 +313,37 @@ def test_other_places_do_not_wait_for_each_other() -> None:
     assert needs(made)["import--read--x"] == ()
     made = plan({"make": writes("azureml://datastores/lake/paths/a"), "read": reads(BLOB + "a")})
     assert needs(made)["import--read--x"] == ()
+
+
+def calls_of(steps: dict[str, Any]) -> int:
+    """Return how many functions are called to plan a pipeline of these steps."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    inputs = {"raw": {"type": "uri_folder", "path": BLOB + "raw"}}
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        plan(steps, inputs=inputs)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_twice_as_many_readers_and_writers_are_twice_as_much_work() -> None:
+    def steps(count: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for n in range(count):
+            made[f"w{n}"] = writes(f"{BLOB}d/{n}")
+            made[f"r{n}"] = reads(f"{BLOB}d/{n}")
+            made[f"i{n}"] = reads("${{parent.inputs.raw}}", needs=[f"w{n}"])
+        return made
+
+    plan(steps(2), inputs={"raw": {"path": BLOB}})  # what is imported or compiled once
+    assert calls_of(steps(120)) < 2.5 * calls_of(steps(60))
 
 
 PATHS = st.sampled_from(["a", "a/b", "a/b/c", "b", "b/*.csv", ""])

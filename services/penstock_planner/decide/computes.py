@@ -49,8 +49,9 @@ def placed(plan: Plan, known: Collection[str], rule: Rule) -> Plan:
             f"there is no compute target {target!r}, so {count} of its steps go to {DEFAULT!r}; "
             f"make it with: penstock compute create {target}"
         )
+    lost = frozenset(unknown)
     steps = tuple(
-        msgspec.structs.replace(step, compute=DEFAULT) if step.compute in unknown else step
+        msgspec.structs.replace(step, compute=DEFAULT) if step.compute in lost else step
         for step in plan.steps
     )
     return Plan(plan.head, steps, (*plan.notes, *notes))

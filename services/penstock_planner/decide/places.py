@@ -15,7 +15,6 @@ from penstock.contracts.data import (
     Datastore,
     Location,
     behind_alias,
-    checked_data_path,
     location_of,
     remote_scheme,
 )
@@ -56,14 +55,9 @@ class Places:
     def location(self, text: str, where: str, problems: Problems) -> Location | None:
         """Return where a text says that data lies; None: nowhere, which has been told."""
         try:
-            aliased = behind_alias(
-                text, [(alias, n) for n, d in self.datastores.items() for alias in d.aliases]
-            )
-            if aliased is not None:
-                path = checked_data_path(aliased[1], where=where)
-                location: Location | None = Location(datastore=aliased[0], path=path)
-            else:
-                location = location_of(text, where=where)
+            plain = location_of(text, where=where)  # refuses secrets, below an alias too
+            aliases = [(alias, n) for n, d in self.datastores.items() for alias in d.aliases]
+            location = behind_alias(text, aliases, where=where) or plain
         except Invalid as error:
             problems.add(error.code, where, error.message, error.hint)
             return None
@@ -168,7 +162,7 @@ def _tell(text: str, where: str, problems: Problems) -> None:
         problems.add(
             "E_PATH",
             where,
-            f"{shown(text)}: {scheme}: is reached through a datastore only",
+            f"{shown(text.partition('?')[0])}: {scheme}: is reached through a datastore only",
             "register one with this address among its aliases, or write azureml://datastores/D/paths/P",
         )
         return

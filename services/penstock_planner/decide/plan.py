@@ -93,24 +93,6 @@ def checked(
     return plan.notes
 
 
-def as_run(plan: Plan, run: str, requested_at: float) -> Plan:
-    """Return a plan as that of another run; places named after the run are the other's then."""
-    old = plan.head.run
-    head = msgspec.structs.replace(plan.head, run=run, requested_at=requested_at)
-    steps = tuple(
-        msgspec.structs.replace(
-            step,
-            destination=msgspec.structs.replace(
-                step.destination, path=step.destination.path.replace(old, run)
-            ),
-        )
-        if step.destination is not None
-        else step
-        for step in plan.steps
-    )
-    return Plan(head, steps, plan.notes)
-
-
 def parts_of(head: PlanHead, steps: Sequence[PlannedStep]) -> tuple[PlanPart, ...]:
     """Return a plan in parts of at most PART_STEPS_MAX steps and PART_BYTES_MAX bytes.
 

@@ -10,7 +10,7 @@ place, but for those that wait for the reader itself.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -80,7 +80,7 @@ def _add_copy(steps: Steps, maker: Made, sink: Sink, draft: Draft) -> None:
     if step.kind == "copy":
         steps[step.name] = replace(step, destination=destination, asset=asset)
         return
-    name = _new_name(f"copy{INSIDE}{step.name}{INSIDE}{maker[1]}", steps, draft)
+    name = _new_name(f"copy{INSIDE}{step.name}{INSIDE}{maker[1]}", steps, draft, {})
     steps[name] = PlannedStep(
         name=name,
         command="",
@@ -164,17 +164,21 @@ def _add_imports(steps: Steps, pending: list[tuple[str, str]], draft: Draft) -> 
     """Add the imports. The graph has no circle yet, and what is added here closes none."""
     needs = {name: set(step.needs) for name, step in steps.items()}
     place = {name: number for number, name in enumerate(order_of(_sorted(needs)))}
-    writers = [(name, step.destination) for name, step in sorted(steps.items()) if step.destination]
+    behind = behind_each(_sorted(needs))
+    writers = _Writers(steps)
     imports: dict[tuple[str, str, frozenset[str]], _Import] = {}
     for reader, key in sorted(pending, key=lambda each: (place[each[0]], each)):
         bound = steps[reader].inputs[key]
         assert isinstance(bound, Pending)  # noqa: S101 - pending holds nothing else
-        before = _before(steps, needs, reader, bound.location, writers)
-        needs[reader] |= before  # by way of the import
+        before = _before(steps[reader], behind, bound.location, writers)
+        for new in before - needs[reader]:  # by way of the import
+            behind[new].append(reader)
+        needs[reader] |= before
         group = (bound.location.text(), bound.location.root, frozenset(before))
         imports.setdefault(group, _Import(bound.location, bound.hint)).readers.append((reader, key))
+    numbers: dict[str, int] = {}
     for (_, _, before_all), each in imports.items():
-        name = _new_name(f"import{INSIDE}{each.hint or 'data'}", steps, draft)
+        name = _new_name(f"import{INSIDE}{each.hint or 'data'}", steps, draft, numbers)
         steps[name] = PlannedStep(
             name=name,
             command="",
@@ -198,31 +202,55 @@ def _add_imports(steps: Steps, pending: list[tuple[str, str]], draft: Draft) -> 
 
 
 def _before(
-    steps: Steps,
-    needs: dict[str, set[str]],
-    reader: str,
+    step: PlannedStep,
+    behind: Mapping[str, Sequence[str]],
     location: Location,
-    writers: list[tuple[str, Location]],
+    writers: "_Writers",
 ) -> set[str]:
-    """Return the steps that have to end before a reader's data is brought in."""
+    """Return the steps that have to end before a reader's data is brought in; `behind`: the graph so far."""
     if location.url:
         return set()
-    step = steps[reader]
     before = set(step.needs) - {bound.step for bound in step.inputs.values() if bound.step}
-    overlapping = [name for name, target in writers if _overlap(location, target)]
+    overlapping = writers.overlapping(location)
     if overlapping:
-        behind = closure([reader], behind_each(_sorted(needs)))
-        before.update(name for name in overlapping if name not in behind)
+        before |= overlapping - closure([step.name], behind)
     return before
 
 
-def _overlap(one: Location, other: Location) -> bool:
-    """Say whether one place lies in the other, or is it. A pattern counts as the folder it begins in."""
-    if (one.datastore, one.root) != (other.datastore, other.root):
-        return False
-    first, second = _parts(one.path), _parts(other.path)
-    shorter = min(len(first), len(second))
-    return first[:shorter] == second[:shorter]
+class _Writers:
+    """The steps that write to places, found by the place: a large run has many, and as many readers."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._at: dict[_Place, list[str]] = {}
+        self._below: dict[_Place, list[str]] = {}
+        """Those that write to a place or to one in it."""
+        for name, step in steps.items():
+            if step.destination is None:
+                continue
+            *around, itself = _ways(step.destination)
+            self._at.setdefault(itself, []).append(name)
+            for place in (*around, itself):
+                self._below.setdefault(place, []).append(name)
+
+    def overlapping(self, location: Location) -> set[str]:
+        """Return who writes to a place that lies in this one, is it, or around it.
+
+        A pattern counts as the folder it begins in.
+        """
+        *around, itself = _ways(location)
+        found = set(self._below.get(itself, ()))
+        for place in around:
+            found.update(self._at.get(place, ()))
+        return found
+
+
+_Place = tuple[str, str, tuple[str, ...]]
+
+
+def _ways(location: Location) -> list[_Place]:
+    """Return the datastore, and all folders on the way to a place of it, itself last."""
+    parts = tuple(_parts(location.path))
+    return [(location.datastore, location.root, parts[:length]) for length in range(len(parts) + 1)]
 
 
 def _parts(path: str) -> list[str]:
@@ -238,10 +266,12 @@ def _sorted(needs: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(needed)) for name, needed in needs.items()}
 
 
-def _new_name(wanted: str, steps: Steps, draft: Draft) -> str:
-    """Return a name that no step of the run has."""
-    name, number = shortened(wanted), 1
+def _new_name(wanted: str, steps: Steps, draft: Draft, numbers: dict[str, int]) -> str:
+    """Return a name that no step of the run has; `numbers`: how far each wanted name has got."""
+    number = numbers.get(wanted, 1)
+    name = shortened(f"{wanted}-{number}" if number > 1 else wanted)
     while name in steps or name in draft.taken:
         number += 1
         name = shortened(f"{wanted}-{number}")
+    numbers[wanted] = number
     return name

@@ -43,7 +43,7 @@ from penstock.trees.client import TreeClient
 from penstock.units import Seconds
 from penstock_planner.decide.environments import Environments
 from penstock_planner.decide.places import Places
-from penstock_planner.decide.plan import Origin, Plan, as_run, parts_of, planned
+from penstock_planner.decide.plan import Origin, Plan, parts_of, planned
 from penstock_planner.decide.reading import Wish, content_of, digest_and_bytes
 from penstock_planner.decide.rerun import steps_named, steps_to_run, with_given
 from penstock_planner.shell.assets import Assets
@@ -117,7 +117,9 @@ class Runs:
         plan = dataclasses.replace(plan, notes=notes + plan.notes)
         if self.computes is not None:
             plan = await self.computes.placed(plan)
-        return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
+        return await self._submitted(
+            wish, plan, message, resolved=resolved, entry=entry, at=at, again=again
+        )
 
     def _origin(
         self,
@@ -153,6 +155,7 @@ class Runs:
         self,
         wish: Wish,
         plan: Plan,
+        message: Stored,
         *,
         resolved: Resolved,
         entry: KeyEntry | None,
@@ -168,14 +171,9 @@ class Runs:
             try:
                 await self.keys.create(_key(key), entry)
             except Conflict:
-                # Somebody planned under this key first: theirs is the run, for both of us.
-                entry = await self._entry(key, wish)
-                if entry is None:
-                    raise
-                if entry.planned:
-                    return await self._as_it_is(entry.run)
-                again = True
-                plan = as_run(plan, entry.run, entry.at)
+                # Somebody planned under this key first: theirs is the run, for both of us. It has
+                # another name and another moment, which may stand anywhere in a plan: planned anew.
+                return await self.fulfil(wish, message, again=True)
             self.crash("planner.after-key")
         await self._append(plan, again=again)
         self.crash("planner.after-parts")
@@ -290,7 +288,9 @@ class Runs:
                 raise _not_ended(request.run, summary.state)
             before = await plan_of(resolved, _as_request(summary, None), origin, known)
             plan = await self._taking_over(request, before, plan)
-        return await self._submitted(wish, plan, resolved=resolved, entry=entry, at=at, again=again)
+        return await self._submitted(
+            wish, plan, message, resolved=resolved, entry=entry, at=at, again=again
+        )
 
     async def _taking_over(self, request: RerunRequest, before: Plan, plan: Plan) -> Plan:
         views = await self.views(request.run)

@@ -147,15 +147,37 @@ def remote_scheme(text: str) -> str:
     return found if found in REMOTE else ""
 
 
-def behind_alias(text: str, aliases: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
-    """Return (datastore, path) for a URL below one of `aliases` (beginning, datastore): the longest one."""
+def behind_alias(
+    text: str, aliases: Iterable[tuple[str, str]], *, where: str = "path"
+) -> Location | None:
+    """Return the location of a URL below one of `aliases` (beginning, datastore): the longest one.
+
+    What stands behind "?" is no part of a path: most often it is a signature, which would be kept in the
+    plan. A path of http(s) is written with escapes, that of other schemes as it is.
+
+    Raises:
+        Invalid: E_PATH, a query, or no path below a datastore.
+    """
     found = None
     longest = -1
     for beginning, datastore in aliases:
         start = beginning.rstrip("/")
         if (text == start or text.startswith(start + "/")) and len(start) > longest:
             found, longest = (datastore, text[len(start) :].strip("/")), len(start)
-    return found
+    if found is None:
+        return None
+    name, path = found
+    escaped = text.lower().startswith(("http:", "https:"))
+    if "?" in path or (escaped and "#" in path):
+        raise Invalid(
+            f"a URL below datastore {name!r} with more than a path in it ('?' or '#')",
+            code="E_PATH",
+            where=where,
+            hint=f"a pattern is written azureml://datastores/{name}/paths/P; signatures are the executor's",
+        )
+    if escaped:
+        path = _unescaped(path, where)
+    return Location(datastore=name, path=checked_data_path(path.strip("/"), where=where))
 
 
 def azure_aliases(account: str, container: str) -> tuple[str, ...]:
@@ -170,6 +192,21 @@ def azure_aliases(account: str, container: str) -> tuple[str, ...]:
     )
 
 
+def _unescaped(path: str, where: str) -> str:
+    """Return a URL's path as the names that it stands for; one whose names look like a pattern is refused."""
+    try:
+        plain = unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        plain = None
+    if plain is None or any(plain.count(sign) != path.count(sign) for sign in "*?"):
+        raise Invalid(
+            f"{_shown(path)} is no path on a datastore; allowed: escapes of UTF-8, none of '*' or '?'",
+            code="E_PATH",
+            where=where,
+        )
+    return plain
+
+
 def _checked_url(text: str, where: str) -> str:
     try:
         parts = urlsplit(text)
@@ -178,7 +215,8 @@ def _checked_url(text: str, where: str) -> str:
     except ValueError:
         host, login, signed = None, None, False
     if not host or _CONTROL.search(text) or len(text.encode()) > URL_BYTES_MAX:
-        raise Invalid(f"{_shown(text)} is no URL", code="E_PATH", where=where)
+        bare = text.partition("?")[0]  # what follows may be a secret
+        raise Invalid(f"{_shown(bare)} is no URL", code="E_PATH", where=where)
     if login or signed:
         raise Invalid(
             f"a URL with {'a password' if login else 'a signature'} in it",
