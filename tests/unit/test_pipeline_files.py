@@ -1,5 +1,6 @@
 """What pipeline files become."""
 
+import shlex
 from pathlib import Path
 
 from penstock.contracts.spec import (
@@ -242,3 +243,23 @@ inputs: {n: {type: integer, default: 3}, m: {type: integer}}
     inputs = found.spec.steps["one"].inputs
     assert inputs["n"] == Input(type="integer", default=3)
     assert inputs["m"] == Input(type="integer", value="${{parent.inputs.m}}")
+
+
+def test_one_partition_key_is_a_list_of_one(tmp_path: Path) -> None:
+    found = definition(
+        """
+type: pipeline
+jobs:
+  a:
+    type: parallel
+    task: {entry_script: e.py, code: .}
+    input_data: ${{inputs.t}}
+    inputs:
+      t: {type: mltable, path: azureml://datastores/lake/paths/t}
+    partition_keys: store
+    retry_settings: {max_retries: 0}
+""",
+        tmp_path,
+    )
+    words = shlex.split(found.spec.steps["a"].command)
+    assert {"--keys=store", "--retries=0"} <= set(words)

@@ -11,6 +11,10 @@ from penstock.errors import PenstockError
 from penstock.sdk.pipeline_files import pipeline_of, read_pipeline
 from penstock.sdk.yaml_text import BYTES_MAX, document_of
 
+PARALLEL = (
+    "type: pipeline\njobs:\n  a:\n    type: parallel\n"
+    "    task: {entry_script: e.py}\n    input_data: ${{inputs.i}}\n"
+)
 HEAD = "type: pipeline\njobs:\n  train:\n    command: python train.py\n"
 
 CORPUS: dict[str, tuple[str | bytes, str]] = {
@@ -158,6 +162,19 @@ CORPUS: dict[str, tuple[str | bytes, str]] = {
     "a parallel step without task": (
         "type: pipeline\njobs:\n  a:\n    type: parallel\n",
         "E_MISSING f.yml:3:3: task is missing (give an entry_script)",
+    ),
+    "a number of processes in words": (
+        PARALLEL + "    max_concurrency_per_instance: two\n",
+        ("E_TYPE f.yml:7:5: jobs.a.max_concurrency_per_instance: expected a number, found the text 'two'"),
+    ),
+    "a partition key that is a number": (
+        PARALLEL + "    partition_keys: 2020\n",
+        ("E_TYPE f.yml:7:5: jobs.a.partition_keys: 2020 is read as the number 2020; expected a list of "
+        "texts (quote this value)"),
+    ),
+    "a list for the size of a batch": (
+        PARALLEL + "    mini_batch_size: [5]\n",
+        "E_TYPE f.yml:7:5: jobs.a.mini_batch_size: expected a single value, found a list",
     ),
     "a spark step": (
         "type: pipeline\njobs:\n  a:\n    type: spark\n",

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from penstock.contracts.spec import Scalar
 from penstock.sdk.definition import Include
 from penstock.sdk.yaml_reading import Reading
 from penstock.sdk.yaml_section import Section
@@ -36,7 +37,8 @@ def parallel_command(top: Section, user: Section | None, reading: Reading) -> st
     """Return the command of a parallel step; `user` is the step that uses the component `top`.
 
     Raises:
-        Invalid: E_MISSING, no task, entry script or input to split; E_UNSUPPORTED, a task of another kind.
+        Invalid: E_MISSING, no task, entry script or input to split; E_UNSUPPORTED, a task of another kind;
+            E_TYPE, a setting of another type.
     """
     task = task_of(top)
     reading.meet(task, "task")
@@ -44,23 +46,24 @@ def parallel_command(top: Section, user: Section | None, reading: Reading) -> st
     if kind not in ("run_function", "function"):
         raise task.refusal("type", "E_UNSUPPORTED", f"a task of type {kind!r}", "run_function")
 
-    def said(key: str) -> Any:
-        own = user[key] if user is not None else None
-        return own if own is not None else top[key]
+    def saying(key: str) -> Section:
+        return user if user is not None and user[key] is not None else top
 
-    holder = user if user is not None and user["input_data"] is not None else top
-    split = holder.text("input_data", required=True).strip()
-    retries = user if user is not None and user["retry_settings"] is not None else top
-    retry = retries.section("retry_settings")
+    def said(key: str) -> Scalar | None:
+        return saying(key).scalar(key)
+
+    split = saying("input_data").text("input_data", required=True).strip()
+    retry = saying("retry_settings").section("retry_settings")
     reading.meet(retry, "retry_settings")
-    processes = int(said("max_concurrency_per_instance") or 0)
-    options: list[tuple[str, Any]] = [
+    processes = saying("max_concurrency_per_instance").whole("max_concurrency_per_instance")
+    keys = saying("partition_keys").texts("partition_keys")
+    options: list[tuple[str, Scalar | None]] = [
         ("--entry", task.text("entry_script", required=True)),
         ("--size", said("mini_batch_size")),
-        ("--keys", ",".join(str(key) for key in said("partition_keys") or ())),
+        ("--keys", ",".join(keys)),
         ("--processes", processes or None),
-        ("--retries", retry["max_retries"]),
-        ("--timeout", retry["timeout"]),
+        ("--retries", retry.scalar("max_retries")),
+        ("--timeout", retry.scalar("timeout")),
         ("--errors", said("error_threshold")),
         ("--batch-errors", said("mini_batch_error_threshold")),
         ("--level", said("logging_level")),

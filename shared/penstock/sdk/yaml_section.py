@@ -140,7 +140,7 @@ class Section:
     def whole(self, key: str) -> int:
         """Return a whole number; 0 for a missing key."""
         value = self.number(key)
-        if value != int(value):
+        if not value.is_integer():  # nor are .inf and .nan
             raise self.mistyped(key, "a whole number")
         return int(value)
 
@@ -186,7 +186,7 @@ class Section:
         if number is None or isinstance(value, bool):
             raise self.mistyped(key, f"a value of type {kind}")
         if kind == "integer":
-            if number != int(number):
+            if not number.is_integer():
                 raise self.mistyped(key, "a whole number")
             return int(number)
         return number if isinstance(value, str) else value
