@@ -35,8 +35,11 @@ def load(share: float = 0.3) -> Parts:
 
 
 @step
-def fit(table: pd.DataFrame, C: float, names: list[str]) -> LogisticRegression:
-    assert names == ["a", "b"]
+def fit(
+    table: pd.DataFrame, C: float, names: list[str], most: int | None, least: int | None, C2: int = 2
+) -> LogisticRegression:
+    assert (names, most, C2) == (["a", "b"], None, None)
+    assert least in (None, 3)
     return LogisticRegression(C=C, max_iter=5000).fit(table.drop(columns="target"), table.target)
 
 
@@ -55,21 +58,24 @@ def report(accuracy: float, template: File) -> Folder:
 
 
 @pipeline
-def wine(template: File = Path("template.txt"), C: float = 1.0):
+def wine(
+    template: File = Path("template.txt"), C: float = 1.0,
+    most: int | None = None, least: int | None = None, C2: int = 7,
+):
     parts = load(share=0.25)
-    accuracy = evaluate(fit(parts.train, C, names=["a", "b"]), parts.test)
+    accuracy = evaluate(fit(parts.train, C, ["a", "b"], most, least, None), parts.test)
     return {"report": report(accuracy, template)}
 
 
 if __name__ == "__main__":
-    folder = wine()["report"]                         # here, without a stack
+    folder = wine(least=3)["report"]                         # here, without a stack
     assert (folder / "index.txt").read_text().startswith("accuracy 0.")
-    run = wine.submit(C=0.5)
+    run = wine.submit(C=0.5, least=3, most=None)
     run.wait_for_completion(show_output=False)
     assert run.get_metrics()["accuracy"] > 0.8
     run.download_output("report", "output", "../got")
     assert Path("../got/index.txt").read_text().startswith("accuracy 0.")
-    again = wine.submit(C=0.25)
+    again = wine.submit(C=0.25, least=3)
     again.wait_for_completion(show_output=False)
     states = {step.step: step.state for step in again.view().steps}
     assert states["load"] == "reused", states

@@ -1,16 +1,22 @@
 """`@step` and `@pipeline`: plain functions, and the graph that they become."""
 
+import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional, cast
 
 import pandas as pd
 import pytest
 
 from penstock import File, Folder, pipeline, step
+from penstock.contracts.requests import RunRequest
 from penstock.contracts.spec import EnvironmentSpec, Input
 from penstock.errors import Invalid
-from penstock.sdk.calling import read, write
-from penstock.sdk.functions import kind_of, outputs_of
+from penstock.sdk.calling import arguments_of, read, write
+from penstock.sdk.functions import Step, kind_of, outputs_of
+from penstock.sdk.in_step import CurrentRun
+from penstock_planner.decide.plan import Origin, planned
 
 
 class Model:
@@ -92,14 +98,36 @@ def test_a_pipeline_becomes_a_graph() -> None:
     assert {local.path for local in found.locals} == {Path(__file__).parent}
 
 
-def test_what_a_result_will_be_cannot_be_looked_at() -> None:
-    @pipeline
-    def deciding() -> None:
-        if load():
-            tell(1.0)
+LOOKS: list[Callable[[Any], object]] = [
+    bool,
+    str,
+    hash,
+    lambda later: later == "x",
+    lambda later: later != "x",
+    lambda later: later in ["x", "y"],
+    lambda later: later in {"x", "y"},
+    lambda later: {"x": 1}[later],
+    lambda later: f"n-{later}",
+    lambda later: f"{later:>9}",
+    lambda later: f"n-{later!s}",
+]
 
-    with pytest.raises(TypeError, match="decide in a step"):
-        deciding.definition()
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_is_not_known_yet_cannot_be_looked_at(look: Callable[[Any], object]) -> None:
+    """Each of these had a value that meant nothing, so the graph was another than the author's."""
+
+    @pipeline
+    def looking_at_a_parameter(kind: str = "x") -> None:
+        look(kind)
+
+    @pipeline
+    def looking_at_a_result() -> None:
+        look(load())
+
+    for each in (looking_at_a_parameter, looking_at_a_result):
+        with pytest.raises(TypeError, match="decide in a step"):
+            each.definition()
 
 
 def test_parameters_without_default_are_asked_for(tmp_path: Path) -> None:
@@ -115,6 +143,96 @@ def test_parameters_without_default_are_asked_for(tmp_path: Path) -> None:
         "folder": Input(type="uri_folder"),
         "n": Input(type="integer"),
     }
+
+
+def test_a_default_of_none_makes_a_parameter_optional_and_steps_get_none(tmp_path: Path) -> None:
+    @step
+    def use(
+        n: int | None,
+        rate: float | None,
+        rows: File | None,
+        k: int = 3,
+        names: list[str] | None = None,
+    ) -> None: ...
+
+    @pipeline
+    def asking(
+        n: int | None = None,
+        rate: float | None = None,
+        rows: Optional[File] = None,  # noqa: UP045 - the older spelling
+        k: int = 5,
+    ) -> None:
+        use(n, rate, rows, None, names=["a"])  # type: ignore[arg-type]
+
+    spec = asking.definition().spec
+    assert spec.inputs == {
+        "n": Input(type="integer", optional=True),
+        "rate": Input(type="number", optional=True),
+        "rows": Input(type="uri_file", optional=True),
+    }
+    made = planned(spec, RunRequest(), Origin(run="r"))
+    assert "E_" not in " ".join(made.notes)
+    words = shlex.split(spec.steps["use"].command)[5:]
+    assert words == ["n=n", "rate=rate", "rows=rows", "k=", "names"]
+
+    def called_with(parameters: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
+        run = CurrentRun(
+            {"PENSTOCK_PARAMETERS": json.dumps(parameters), "PENSTOCK_INPUTS": json.dumps(inputs)}
+        )
+        return arguments_of(cast("Step", use), run, words)
+
+    none = {"n": None, "rate": None, "rows": None, "k": None, "names": ["a"]}
+    assert called_with({"names": '["a"]'}, {}) == none
+    given = called_with({"n": 1, "rate": 2, "names": '["a"]'}, {"rows": "/data/x.csv"})
+    assert given == {**none, "n": 1, "rate": 2.0, "rows": Path("/data/x.csv")}
+    assert isinstance(given["rate"], float)
+
+
+def test_a_parameter_whose_type_nobody_tells_is_refused() -> None:
+    @step
+    def use(n: int) -> None: ...
+
+    @pipeline
+    def typed_by_its_default(n=3):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        use(n)
+
+    @pipeline
+    def untyped(n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        use(n)
+
+    @pipeline
+    def several(n: int | str) -> None:
+        use(n)  # type: ignore[arg-type]
+
+    assert typed_by_its_default.definition().spec.inputs == {"n": 3}
+    for each in (untyped, several):
+        with pytest.raises(Invalid) as refused:
+            each.definition()
+        assert (refused.value.code, refused.value.where) == ("E_TYPE", f"{each.name}(n)")
+        assert "annotate" in refused.value.hint or "n: int" in refused.value.hint
+
+
+def test_a_conda_file_is_read_as_everywhere(tmp_path: Path) -> None:
+    file = tmp_path / "env.yml"
+
+    @step(environment=str(file))
+    def use() -> None: ...
+
+    @pipeline
+    def one() -> None:
+        use()
+
+    (tmp_path / "more.txt").write_text("pandas  # tables\n", encoding="utf-8")
+    file.write_text("dependencies:\n- pip:\n  - -r more.txt\n", encoding="utf-8")
+    assert one.definition().spec.steps["use"].environment == EnvironmentSpec(
+        conda={"dependencies": [{"pip": ["pandas"]}]}
+    )
+    for text, code in (("dependencies: [", "E_YAML"), ("- a", "E_TYPE"), ("", "E_EMPTY")):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(Invalid) as refused:
+            one.definition()
+        assert refused.value.code == code
+        assert refused.value.where.split(":")[0] == str(file)
 
 
 def test_what_cannot_travel_is_refused_where_it_is_handed_over() -> None:

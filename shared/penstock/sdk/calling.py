@@ -1,6 +1,7 @@
 """Runs in a step: `python -m penstock.sdk.calling FILE FUNCTION ARGUMENT…` calls a `@step`.
 
-The arguments are names of the step's inputs.
+The arguments are names of the step's inputs. `NAME=` is called with None; `NAME=PARAMETER` as well, unless the
+run has a value for that parameter.
 
 The standard library only, and of python 3.9: it runs in the step's own environment.
 """
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from penstock.sdk.functions import Step, kind_of
+from penstock.sdk.functions import Step, argument_kind, kind_of, members_of
 from penstock.sdk.in_step import CurrentRun, current_run
 
 
@@ -51,10 +52,13 @@ def arguments_of(step: Step, run: CurrentRun, arguments: list[str]) -> dict[str,
     """Return what the step is called with: values from its parameters, data from its inputs."""
     hints = step.hints
     values: dict[str, Any] = {}
-    for name in arguments:
+    for word in arguments:
+        name, may_lack, parameter = word.partition("=")
         hint = hints.get(name, Any)
         if name in run.inputs:
-            values[name] = read(Path(run.inputs[name]), kind_of(hint), name)
+            values[name] = read(Path(run.inputs[name]), argument_kind(hint), name)
+        elif may_lack and parameter not in run.parameters:
+            values[name] = None
         elif name in run.parameters:
             values[name] = plain(run.parameters[name], hint)
     return values
@@ -62,9 +66,15 @@ def arguments_of(step: Step, run: CurrentRun, arguments: list[str]) -> dict[str,
 
 def plain(value: Any, hint: Any) -> Any:
     """Return a value that travelled as a parameter; what is no scalar travelled as JSON."""
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    members = members_of(hint)
+    if (
+        float in members
+        and int not in members
+        and isinstance(value, int)
+        and not isinstance(value, bool)
+    ):
         return float(value)
-    if isinstance(value, str) and kind_of(hint) == "json":
+    if isinstance(value, str) and argument_kind(hint) == "json":
         return json.loads(value)
     return value
 

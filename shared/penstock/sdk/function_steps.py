@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from penstock.contracts.resources import Resources
 from penstock.contracts.spec import EnvironmentSpec
@@ -20,12 +19,18 @@ from penstock.sdk.functions import (
     Parameter,
     PipelineFunction,
     Result,
+    argument_kind,
     building,
     kind_of,
+    members_of,
 )
 from penstock.sdk.names import name_from
 from penstock.sdk.pipeline import Pipeline
 from penstock.sdk.steps import PipelineStep
+from penstock.sdk.yaml_environments import conda_content, conda_document, requirement_lines
+
+_TYPES: dict[Any, str] = {int: "integer", float: "number", bool: "boolean", str: "string"}
+"""What an annotation of a pipeline's parameter declares; everything else is data."""
 
 
 class FunctionStep(PipelineStep):
@@ -84,8 +89,7 @@ def definition_of(function: PipelineFunction) -> Definition:
     """
     parameters: dict[str, Parameter] = {}
     for name, parameter in inspect.signature(function.function).parameters.items():
-        default = None if parameter.default is parameter.empty else parameter.default
-        parameters[name] = Parameter(name, default)
+        parameters[name] = Parameter(name, parameter.default)
     calls: list[Call] = []
     token = building.set(calls)
     try:
@@ -114,48 +118,76 @@ def definition_of(function: PipelineFunction) -> Definition:
 def _with_types(
     definition: Definition, parameters: Mapping[str, Parameter], hints: Mapping[str, Any]
 ) -> Definition:
-    """Return the definition with what the function's annotations say of its parameters."""
+    """Return the definition with what the function's annotations say of its parameters.
+
+    A default of None is none that could travel: such a parameter is optional, and steps get None.
+    """
     from dataclasses import replace
 
     from penstock.contracts.spec import Input
 
-    kinds: dict[Any, str] = {int: "integer", float: "number", bool: "boolean", str: "string"}
     inputs = dict(definition.spec.inputs)
     for name, parameter in parameters.items():
-        if name not in inputs or parameter.default is not None:
+        if name not in inputs or parameter.has_value:
             continue
-        kind = kinds.get(hints.get(name))
-        if kind is None:
-            kind = "uri_file" if kind_of(hints.get(name)) == "file" else "uri_folder"
-        inputs[name] = msgspec.convert({"type": kind}, Input)
+        if name not in hints:
+            raise Invalid(
+                f"parameter {name!r} has neither an annotation nor a default that tells what it is",
+                code="E_TYPE",
+                where=f"{definition.spec.name}({name})",
+                hint=f"write {name}: int, {name}: File, …",
+            )
+        kind = _type_of(hints[name], f"{definition.spec.name}({name})")
+        declared = {"type": kind, "optional": parameter.default is None}
+        inputs[name] = msgspec.convert(declared, Input)
     spec = msgspec.structs.replace(definition.spec, inputs=inputs)
     return replace(definition, spec=spec)
 
 
+def _type_of(annotation: Any, where: str) -> str:
+    """Return the type of a pipeline's input; None in a union says nothing of it."""
+    members = members_of(annotation)
+    found = {_TYPES.get(member, "") for member in members}
+    if found <= {"integer", "number"}:
+        return "integer" if found == {"integer"} else "number"
+    if found == {""}:
+        return "uri_file" if argument_kind(annotation) == "file" else "uri_folder"
+    if len(found) == 1:
+        return found.pop()
+    raise Invalid(
+        f"{annotation} may be several things; a parameter without a default is one",
+        code="E_TYPE",
+        where=where,
+        hint="annotate it as one of them",
+    )
+
+
 def _inputs(call: Call, made: Mapping[int, FunctionStep]) -> tuple[dict[str, Any], list[str]]:
-    """Return a step's inputs, and the names of the arguments that it is called with."""
+    """Return a step's inputs, and the arguments that it is called with, as penstock.sdk.calling reads them."""
     step = call.step
     inputs: dict[str, Any] = {}
+    words: list[str] = []
     hints = step.hints
     for name, value in call.arguments.items():
         where = f"{step.name}({name})"
-        kind = kind_of(hints.get(name, Any))
+        kind = argument_kind(hints.get(name, Any))
+        optional = isinstance(value, Parameter) and value.default is None
+        if value is None:
+            words.append(f"{name}=")
+            continue
+        words.append(f"{name}={value.name}" if optional else name)
         if isinstance(value, Result):
             output = value._name or _only(value, where)  # noqa: SLF001 - hidden from users' names
             inputs[name] = made[id(value._call)].outputs[output].as_input(name)  # noqa: SLF001
         elif isinstance(value, Parameter):
-            inputs[name] = PipelineParameter(
-                value.name, "" if value.default is None else value.default
-            )
+            inputs[name] = PipelineParameter(value.name, value.default if value.has_value else "")
         elif isinstance(value, Path):
             inputs[name] = value.absolute()
         elif isinstance(value, bool | int | float | str):
             inputs[name] = Path(str(value)).absolute() if kind in ("file", "folder") else value
-        elif value is None:
-            continue
         else:
             inputs[name] = _as_json(value, where)
-    return inputs, list(inputs)
+    return inputs, words
 
 
 def _as_json(value: Any, where: str) -> str:
@@ -222,11 +254,9 @@ def _environment(given: Any, folder: Path, where: str) -> str | EnvironmentSpec 
     if given.endswith((".txt", ".yml", ".yaml")):
         if not path.is_file():
             raise Invalid(f"there is no {path}", code="E_PATH", where=f"{where}.environment")
-        text = path.read_text(encoding="utf-8")
         if given.endswith(".txt"):
-            lines = [line.split(" #")[0].strip() for line in text.splitlines()]
-            return EnvironmentSpec(pip=tuple(x for x in lines if x and not x.startswith("#")))
-        return EnvironmentSpec(conda=yaml.safe_load(text))
+            return EnvironmentSpec(pip=tuple(requirement_lines(path)))
+        return EnvironmentSpec(conda=conda_content(conda_document(path)))
     return given
 
 

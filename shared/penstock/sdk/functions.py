@@ -26,7 +26,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, overload
 
 if TYPE_CHECKING:
     from penstock.sdk.definition import Definition
@@ -49,8 +49,40 @@ class Call:
         self.arguments = dict(arguments)
 
 
-class Result:
+class Later:
+    """What has a value when the pipeline runs, and none while it is put together.
+
+    Whatever would need the value is refused: compared, looked up or written into a text, this object would
+    be taken for the value, and a wrong graph be submitted without a word. So it has no hash either: as one,
+    `kind in {"a", "b"}` were false for every kind.
+    """
+
+    _known = ""
+    """When its value is known, for people."""
+
+    def _refusal(self) -> TypeError:
+        return TypeError(f"{self!r} is {self._known}: decide in a step")
+
+    def __bool__(self) -> bool:
+        raise self._refusal()
+
+    def __eq__(self, other: object) -> bool:
+        raise self._refusal()
+
+    def __hash__(self) -> int:
+        raise self._refusal()
+
+    def __str__(self) -> str:
+        raise self._refusal()
+
+    def __format__(self, spec: str) -> str:
+        raise self._refusal()
+
+
+class Result(Later):
     """What a step will return: to be handed to other steps, or returned by the pipeline."""
+
+    _known = "known when the step has run, not while the pipeline is put together"
 
     def __init__(self, call: Call, name: str = "") -> None:
         self._call = call
@@ -62,7 +94,7 @@ class Result:
     def __iter__(self) -> Iterator[Result]:
         names = self._call.step.outputs
         if self._name or len(names) < 2:  # noqa: PLR2004 - there is nothing to take apart
-            self.__bool__()
+            raise self._refusal()
         return iter([Result(self._call, name) for name in names])
 
     def __getattr__(self, name: str) -> Result:
@@ -70,15 +102,11 @@ class Result:
             return Result(self._call, name)
         raise AttributeError(f"{self!r} has no {name!r}: its value is known when the step has run")
 
-    def __bool__(self) -> bool:
-        raise TypeError(
-            f"{self!r} is known when the step has run, not while the pipeline is put together: "
-            "decide in a step"
-        )
 
+class Parameter(Later):
+    """A parameter of the pipeline that is being submitted; `default` as `inspect` tells it."""
 
-class Parameter:
-    """A parameter of the pipeline that is being submitted."""
+    _known = "given when the pipeline is submitted, perhaps by a schedule"
 
     def __init__(self, name: str, default: Any) -> None:
         self.name = name
@@ -87,10 +115,10 @@ class Parameter:
     def __repr__(self) -> str:
         return f"Parameter({self.name!r})"
 
-    def __bool__(self) -> bool:
-        raise TypeError(
-            f"{self!r} is given when the pipeline is submitted, perhaps by a schedule: decide in a step"
-        )
+    @property
+    def has_value(self) -> bool:
+        """Whether there is a value when none is given: None is a default, and no value."""
+        return self.default is not None and self.default is not inspect.Parameter.empty
 
 
 class Step:
@@ -164,6 +192,23 @@ def kind_of(annotation: Any) -> str:
     return "pickle"
 
 
+def members_of(annotation: Any) -> tuple[Any, ...]:
+    """Return what an argument of an annotation may be, besides None: (int,) of `int | None`."""
+    origin = getattr(annotation, "__origin__", None)
+    if origin is Union or type(annotation).__name__ == "UnionType":  # 3.9 has no types.UnionType
+        return tuple(each for each in annotation.__args__ if each is not type(None))
+    return (annotation,)
+
+
+def argument_kind(annotation: Any) -> str:
+    """Return how an argument of an annotation travels; None beside it changes nothing.
+
+    An output is different: what is None once and a table the next time is pickled.
+    """
+    kinds = {kind_of(each) for each in members_of(annotation)}
+    return kinds.pop() if len(kinds) == 1 else "pickle"
+
+
 class PipelineFunction:
     """A function that puts steps together; calling it runs everything here, `submit` on the stack."""
 
@@ -212,7 +257,12 @@ class PipelineFunction:
             )
         from penstock.sdk.client import client_of
 
-        arguments = inspect.signature(self.function).bind(*given, **named).arguments
+        signature = inspect.signature(self.function)
+        arguments = {
+            name: value
+            for name, value in signature.bind(*given, **named).arguments.items()
+            if value is not None or signature.parameters[name].default is not None
+        }
         client = client_of(workspace)
         return client.submit(
             self, parameters=arguments, experiment=experiment, tags=tags, reuse=reuse,  # type: ignore[arg-type]

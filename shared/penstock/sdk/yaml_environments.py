@@ -7,7 +7,7 @@ from penstock.contracts.spec import BuildContext, EnvironmentSpec
 from penstock.sdk.definition import Local, Place
 from penstock.sdk.yaml_reading import Reading, local_path, shown_path
 from penstock.sdk.yaml_section import Section
-from penstock.sdk.yaml_text import document_of
+from penstock.sdk.yaml_text import Document, document_of
 
 
 def environment_of(section: Section, place: Place, reading: Reading) -> str | EnvironmentSpec:
@@ -72,7 +72,7 @@ def spelled(entry: Section, key: str) -> str:
 def _pip(entry: Section) -> tuple[str, ...]:
     value = entry["pip"]
     if isinstance(value, str):
-        return tuple(_lines(local_path(entry, "pip", value)))
+        return tuple(requirement_lines(local_path(entry, "pip", value)))
     return tuple(entry.texts("pip"))
 
 
@@ -85,9 +85,23 @@ def _conda(entry: Section, reading: Reading) -> dict[str, Any] | None:
     path = local_path(entry, "conda_file", entry.text("conda_file"))
     if path.is_dir():
         raise entry.refusal("conda_file", "E_PATH", f"{value} is a folder; a conda file is a file")
-    document = document_of(path.read_bytes(), shown_path(path), path.parent)
+    document = conda_document(path)
     reading.repeated(document)
-    return _whole(Section(document, (), document.value).value, path.parent)
+    return conda_content(document)
+
+
+def conda_document(path: Path) -> Document:
+    """Return a conda file. Raises as `document_of`."""
+    return document_of(path.read_bytes(), shown_path(path), path.parent)
+
+
+def conda_content(document: Document) -> dict[str, Any]:
+    """Return a conda file's content with the requirements files that it names written out.
+
+    Raises:
+        Invalid: E_TYPE, it has no keys.
+    """
+    return _whole(Section(document, (), document.value).value, document.folder)
 
 
 def _whole(conda: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -104,7 +118,7 @@ def _with_files(item: Any, folder: Path) -> Any:
     lines: list[Any] = []
     for line in item["pip"]:
         file = _requirements(line, folder)
-        lines += _lines(file) if file is not None else [line]
+        lines += requirement_lines(file) if file is not None else [line]
     return {**item, "pip": lines}
 
 
@@ -117,7 +131,8 @@ def _requirements(line: Any, folder: Path) -> Path | None:
     return None
 
 
-def _lines(path: Path) -> list[str]:
+def requirement_lines(path: Path) -> list[str]:
+    """Return the lines of a requirements file that say something."""
     text = path.read_text(encoding="utf-8", errors="replace")
     plain = (line.split(" #")[0].strip() for line in text.splitlines())
     return [line for line in plain if line and not line.startswith("#")]
