@@ -57,18 +57,19 @@ def inside(root: Path, path: str, location: Location) -> Path:
 def waiting_folder(root: Path, name: str) -> Path:
     """Return a new folder beside the places of a datastore; what earlier attempts left there goes.
 
-    `name` is <run>-<step>-<attempt>-<delivery>.
+    `name` is <run>-<step>-<attempt>-<delivery>. A step's name may itself end in numbers, so whose a folder
+    is says all that stands before the last two: that of step `write-2` begins as one of `write` does.
 
     Raises:
         Transient: E_DISK.
     """
     around = root / WRITING
-    mine = name.rsplit("-", 2)[0] + "-"
+    mine = name.rsplit("-", 2)[0]
     try:
         around.mkdir(parents=True, exist_ok=True)
         for other in around.iterdir():
-            tail = other.name.removeprefix(mine)
-            same = other.name.startswith(mine) and tail.replace("-", "").isdigit()
+            theirs, *numbers = other.name.rsplit("-", 2)
+            same = theirs == mine and len(numbers) == 2 and all(map(str.isdecimal, numbers))  # noqa: PLR2004
             with contextlib.suppress(OSError):
                 if same or time.time() - other.lstat().st_mtime > FORGOTTEN_S:
                     shutil.rmtree(other, ignore_errors=True)

@@ -125,6 +125,20 @@ def test_what_an_earlier_attempt_left_goes_and_nobody_else_s(tmp_path: Path) -> 
     assert {path.name for path in folder.parent.iterdir()} == left - {"run-step-2-1"}
 
 
+def test_a_step_whose_name_ends_in_a_number_keeps_what_it_writes(tmp_path: Path) -> None:
+    """`run-write-2-0-1` is of the step `write-2`, though the tail looks like numbers of `write`."""
+    theirs = waiting_folder(tmp_path, "run-write-2-0-1")
+    (theirs / "tree").mkdir()
+    older = tmp_path / WRITING / "run-write-1-1"
+    older.mkdir()
+    mine = waiting_folder(tmp_path, "run-write-1-2")
+    assert (theirs / "tree").is_dir()
+    assert not older.exists()
+    leave(waiting_folder(tmp_path, "run-write-2-1-1"))
+    assert mine.is_dir()
+    assert not theirs.exists()
+
+
 def test_a_folder_never_takes_the_place_of_a_file_nor_a_file_that_of_a_folder(
     tmp_path: Path,
 ) -> None:
