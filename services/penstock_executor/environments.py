@@ -274,18 +274,29 @@ class Environments:
         for _, size, folder in sorted(known):
             if left <= self._bytes_max or folder.name == newest:
                 continue
-            handle = os.open(self._root / f"{folder.name}.lock", os.O_RDWR | os.O_CLOEXEC)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # a step runs in it
+                gone = self._removed(folder)
+            except OSError as error:  # the environment that was built is whole all the same
+                self._log.warning(
+                    "an environment cannot be removed", key=folder.name, error=str(error)
+                )
                 continue
-            else:
-                (folder / DONE).unlink()
-                shutil.rmtree(folder, ignore_errors=True)
-                left -= size
-                self._log.info("removed an environment", key=folder.name)
-            finally:
-                os.close(handle)
+            left -= size if gone else 0
+
+    def _removed(self, folder: Path) -> bool:
+        """Remove an environment that nobody uses; another executor may have done so since we looked."""
+        handle = os.open(self._root / f"{folder.name}.lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a step runs in it
+            return False
+        else:
+            (folder / DONE).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            self._log.info("removed an environment", key=folder.name)
+            return True
+        finally:
+            os.close(handle)
 
 
 def _copied(source: Path, target: Path) -> None:
