@@ -147,9 +147,7 @@ async def _written(shop: Workshop, place: layout.Place, patience: Patience, what
     root = shop.datastores.folder(location)
     if root is None:
         tree = Path(place.input(BROUGHT))
-        await patience.wait(
-            lambda: shop.trees.fetch(digest, tree, read_only=True), "the tree", disk=True
-        )
+        await patience.wait(lambda: shop.fetch(digest, tree, read_only=True), "the tree", disk=True)
         filesystem, base = await _in_thread(lambda _: shop.datastores.filesystem(location))
         path = f"{base}/{location.path}" if location.path else base
         await _in_thread(lambda go_on: upload(tree / only, filesystem, path, location, go_on))
@@ -158,7 +156,7 @@ async def _written(shop: Workshop, place: layout.Place, patience: Patience, what
     waiting = await _in_thread(lambda _: waiting_folder(root, name))
     try:
         tree = waiting / "tree"
-        await patience.wait(lambda: shop.trees.fetch(digest, tree), "the tree", disk=True)
+        await patience.wait(lambda: shop.fetch(digest, tree), "the tree", disk=True)
         await _in_thread(
             lambda go_on: put_in_place(
                 tree / only,

@@ -1,6 +1,5 @@
 """Before user code runs: snapshot and inputs brought in, the command and its variables made."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping
@@ -27,7 +26,6 @@ from penstock_executor.decide.environment import (
 )
 from penstock_executor.decide.forkable import program_of
 from penstock_executor.overlay import calls_pip
-from penstock_executor.place import remove
 from penstock_executor.process import Command
 from penstock_executor.surroundings import Surroundings
 from penstock_executor.workshop import Failed, Patience, Workshop, together
@@ -59,13 +57,10 @@ async def fetched(
     """
 
     async def fetch(digest: str, into: str, what: str, *, read_only: bool) -> Manifest:
-        async def once() -> Manifest:
-            if os.path.lexists(into):  # noqa: ASYNC240 - of an earlier try; quick
-                await asyncio.to_thread(remove, Path(into))
-            return await shop.trees.fetch(digest, Path(into), read_only=read_only)
-
         try:
-            return await patience.wait(once, what, disk=True)
+            return await patience.wait(
+                lambda: shop.fetch(digest, Path(into), read_only=read_only), what, disk=True
+            )
         except PenstockError as error:
             code = outcome.input_code(error, "E_INPUT" if read_only else "E_CODE")
             raise Failed(outcome.error_failure(error, f"{item.step}: {what}", code)) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from penstock.bus import Bus
 from penstock.clock import Clock
+from penstock.contracts.artifacts import Manifest
 from penstock.contracts.subjects import Subjects
 from penstock.contracts.work import Failure
 from penstock.errors import Transient
@@ -19,7 +21,7 @@ from penstock.trees.client import TreeClient
 from penstock_executor.datastores import Datastores
 from penstock_executor.environments import Environments
 from penstock_executor.forking import ForkServers
-from penstock_executor.place import Attempts
+from penstock_executor.place import Attempts, remove
 from penstock_executor.process import Command, Launcher, Running
 from penstock_executor.sources import Sources
 from penstock_executor.tracking import Tracking
@@ -67,6 +69,16 @@ class Workshop:
         """
         running = await self._forked(command, code)
         return self.launcher.start(command) if running is None else running
+
+    async def fetch(self, digest: str, into: Path, *, read_only: bool = False) -> Manifest:
+        """Write a tree below `into`, instead of what an earlier try has left there, and return its manifest.
+
+        A folder that was half written when the disk was full or the store went away is refused as "exists
+        already" by the next try, which is final. Raises as `TreeClient.fetch`.
+        """
+        if os.path.lexists(into):  # noqa: ASYNC240 - quick
+            await asyncio.to_thread(remove, into)
+        return await self.trees.fetch(digest, into, read_only=read_only)
 
     async def _forked(self, command: Command, code: str) -> Running | None:
         program = command.program
