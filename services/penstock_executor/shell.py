@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from penstock.bus import Consumption, Delivery, Received, dead
 from penstock.bus.topology import WORK_ACK_WAIT_S, ensure, work_consumer
@@ -33,11 +33,13 @@ from penstock_executor.attempt import Attempt, GivenBack, failed
 from penstock_executor.decide.outcome import lost_failure
 from penstock_executor.settings import (
     Settings,
+    data_folder,
     gpu_names,
     offer_of,
     slots_of,
     target_names,
 )
+from penstock_executor.takes import Takes
 from penstock_executor.waiting_room import MISFIT_S, WaitingRoom
 from penstock_executor.workshop import Workshop
 
@@ -67,9 +69,6 @@ class Loan:
     """Its result is being reported: it needs its slot no longer."""
     fenced: bool = False
     """Another executor has it: neither report it nor give it back, the message is that one's."""
-    started: "asyncio.Future[None]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
 
 
 class Executor:
@@ -89,6 +88,7 @@ class Executor:
         self._free = asyncio.Semaphore(self.slots)
         offer, gpus = offer_of(context.settings), gpu_names(context.settings)
         self._places = WaitingRoom(offer, gpus, context.clock)
+        self._takes = Takes(data_folder(context.settings))
         self._consumptions: list[Consumption] = []
         self._draining = False
 
@@ -150,10 +150,12 @@ class Executor:
         if self._places.refused(key, item.resources):  # another executor may be bigger
             await delivery.nak(MISFIT_S)
             return
-        lost = lost_failure(delivery.deliveries, f"{item.step} attempt {item.attempt}")
+        taken = self._takes.taken(item, delivery.deliveries)
+        lost = lost_failure(taken, f"{item.step} attempt {item.attempt}")
         if lost is not None:
             self._log.error("given up", run=item.run, step=item.step, error=lost.message)
             await self._set_aside(delivery, Transient(lost.message, code=lost.code), lost)
+            self._takes.forget(key)
             return
         self._shop.crash("executor.after-take")
         loan = Loan(delivery, Attempt(self._shop, item, delivery.deliveries))
@@ -197,14 +199,7 @@ class Executor:
         ended = asyncio.Event()
 
         async def on_start() -> None:
-            report = AttemptStarted(
-                run=attempt.item.run,
-                step=attempt.item.step,
-                attempt=attempt.item.attempt,
-                executor=self._shop.executor,
-                delivery=attempt.delivery,
-            )
-            told.append(asyncio.create_task(self._report_start(report, ended)))
+            told.append(asyncio.create_task(self._report_start(self._start(attempt), ended)))
 
         try:
             async with self._free:
@@ -230,11 +225,22 @@ class Executor:
             for task in told:
                 task.cancel()
             self._loans.pop(key, None)
+            self._takes.forget(key)
         self._allow()
         try:
             await attempt.clean()
         except Exception:  # it has been reported; what is left is swept at the next start
             self._log.exception("an attempt left something behind", run=attempt.item.run)
+
+    def _start(self, attempt: Attempt, *, asking: bool = False) -> AttemptStarted:
+        return AttemptStarted(
+            run=attempt.item.run,
+            step=attempt.item.step,
+            attempt=attempt.item.attempt,
+            executor=self._shop.executor,
+            delivery=attempt.delivery,
+            asking=asking,
+        )
 
     async def _report_start(self, report: AttemptStarted, ended: asyncio.Event) -> None:
         """Report a start when its attempt has ended, or goes on for longer than HELD_S."""
@@ -307,14 +313,7 @@ class Executor:
             item, delivery = loan.attempt.item, loan.attempt.delivery
             if loan.attempt.phase == "preparing":
                 continue  # its start is still to be reported
-            report = AttemptStarted(
-                run=item.run,
-                step=item.step,
-                attempt=item.attempt,
-                executor=self._shop.executor,
-                delivery=delivery,
-                asking=True,
-            )
+            report = self._start(loan.attempt, asking=True)
             with contextlib.suppress(Transient):
                 await self._bus.append(  # by itself: else it would be the start we told before
                     self._names.inbox(item.run, "executor", "started", item.step),

@@ -84,12 +84,13 @@ class OnMachine:
 
     talk: Path | None = None
 
-    def __init__(self, shop: Workshop, item: WorkItem) -> None:
+    def __init__(self, shop: Workshop, item: WorkItem, gpus: tuple[str, ...]) -> None:
         self.attempts = shop.attempts
         self.shielded = shop.launcher.namespace
         self.slow = False
         self._shop = shop
         self._item = item
+        self._gpus = gpus
         self._kills = 0
 
     async def prepare(self, place: Place, patience: Patience, note: Note) -> None:
@@ -99,9 +100,15 @@ class OnMachine:
             note("resources.docker_args mean nothing on a process target")
 
     def basis(self, place: Place) -> Basis:
-        """Return what variables and command are made from."""
+        """Return what variables and command are made from; GPUs that were set aside are all it sees.
+
+        Otherwise steps side by side would all use the first. One that asks for none sees what the executor
+        sees, so that pipelines which say nothing find the GPU of the machine.
+        """
         del place
-        return Basis(os.environ, self._shop.python_folder, self._shop.shell, in_step=IN_STEP)
+        seen = {"CUDA_VISIBLE_DEVICES": ",".join(self._gpus)} if self._gpus else {}
+        environ = {**os.environ, **seen}
+        return Basis(environ, self._shop.python_folder, self._shop.shell, in_step=IN_STEP)
 
     async def start(self, command: Command, place: Place) -> Handle:
         """Start the command."""
@@ -131,7 +138,7 @@ async def stand_for(shop: Workshop, item: WorkItem, gpus: tuple[str, ...] = ()) 
     """Return where an attempt's command is to run; in containers, when there is room for one more."""
     if shop.docker is not None:
         return await shop.docker.stand(item, gpus)
-    return OnMachine(shop, item)
+    return OnMachine(shop, item, gpus)
 
 
 async def brought_in(

@@ -7,11 +7,10 @@ from penstock.clock import Clock
 from penstock.contracts.resources import Offer, Resources
 from penstock.contracts.work import Waiting
 from penstock_executor.attempt import Attempt, Result
-from penstock_executor.decide.room import Room
+from penstock_executor.decide.room import NOTHING, Room
 
 MISFIT_S = 5.0
 """After this long work that does not fit here is offered to the target's executors again."""
-NOTHING = Resources()
 
 Key = tuple[str, str, int]
 

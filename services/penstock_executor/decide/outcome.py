@@ -14,7 +14,7 @@ KILLED = 137  # 128 + SIGKILL, as a shell reports it
 SHELL_SIGNALS = 128
 LOG_TAIL_BYTES = 2048
 DELIVERIES_MAX = 30
-"""Deliveries after which an attempt is not run any more: thrice the starts that the scheduler lets
+"""Takes after which an attempt is not run any more: thrice the starts that the scheduler lets
 pass, so this is for what ends its executors before they can report a start, within some eight minutes."""
 
 Reason = Literal["cancelled", "timeout", "superseded"]
@@ -154,13 +154,17 @@ def error_failure(error: PenstockError, where: str, code: str = "") -> Failure:
     )
 
 
-def lost_failure(deliveries: int, where: str) -> Failure | None:
-    """Return the failure of an attempt that executors took again and again, and did not even begin."""
-    if deliveries <= DELIVERIES_MAX:
+def lost_failure(taken: int, where: str) -> Failure | None:
+    """Return the failure of an attempt that executors took again and again, and did not even begin.
+
+    `taken` counts who took it, this time included (takes.py), not who was offered it: an executor that is
+    too small gives it back, which wears nothing out however long the bigger one is busy.
+    """
+    if taken <= DELIVERIES_MAX:
         return None
     return Failure(
         code="E_LOST",
-        message=f"executors took the attempt {deliveries - 1} times and none reported it",
+        message=f"executors took the attempt {taken - 1} times and none reported it",
         where=where,
         hint="do its inputs and its snapshot fit their machines? look at the executors' logs",
     )

@@ -10,6 +10,9 @@ import msgspec
 
 from penstock.contracts.resources import Offer, Resources, missing, size_of
 
+NOTHING = Resources()
+"""What fits everywhere, and is never given back."""
+
 
 @dataclass
 class Room:

@@ -133,7 +133,7 @@ def work_consumer(names: Subjects, target: str) -> ConsumerSpec:
 
     It delivers for ever. A server that gives up keeps the message, never delivers it again, and says
     so once, in passing: if it dies just then, nobody learns that the attempt is lost. Giving up is
-    decided by those who can be asked again: the scheduler counts starts, an executor deliveries.
+    decided by those who can be asked again: the scheduler counts starts, an executor what it took.
     """
     return ConsumerSpec(
         stream=names.stream("work"),
