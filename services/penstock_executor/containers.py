@@ -96,6 +96,14 @@ class Containers:
         self._without_python: set[str] = set()
         self._labels = {LABEL: workspace or "penstock", f"{LABEL}.data": str(data)}
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """What a container carries that lives as long as this executor at most, and in no berth.
+
+        A berth is named nevertheless: by its lock a sweep tells containers of the living from others.
+        """
+        return {**self._labels, f"{LABEL}.berth": str(self._slips[0].berth.root)}
+
     async def sweep(self) -> int:
         """Remove what dead executors left; return how many containers."""
         dead = await asyncio.to_thread(berths.left, self._data)
@@ -132,7 +140,8 @@ class Containers:
         Raises:
             Invalid, NotFound, Transient: E_ENGINE.
         """
-        if slip.kept is not None and (slip.kept.box != box or not _open(slip.kept.requests)):
+        kept = slip.kept
+        if slip.plain or (kept is not None and (kept.box != box or not _open(kept.requests))):
             await self._dismiss(slip)
         if slip.kept is None and box.image not in self._without_python:
             slip.kept = await self._made(slip, box)
@@ -211,20 +220,7 @@ class Containers:
         there = replace(box, mounts=(*slip.berth.mounts, *self._mounts, *box.mounts))
         wanted = spec_of(there, command, labels, variables)
         name = f"penstock-{slip.berth.root.name}-{os.urandom(3).hex()}"
-        # The engine makes it whether or not anybody waits for the answer: without it none would remove it.
-        creating = asyncio.ensure_future(self.engine.create(name, wanted))
-        try:
-            container = await asyncio.shield(creating)
-        except asyncio.CancelledError:
-            with contextlib.suppress(PenstockError):
-                await asyncio.shield(self.engine.remove(await creating))
-            raise
-        try:
-            await self.engine.start(container)
-        except BaseException:
-            await asyncio.shield(self.engine.remove(container))
-            raise
-        return container
+        return await self.engine.begun(name, wanted)
 
     async def _connected(self, listener: socket.socket, container: str) -> socket.socket | None:
         """Return the launcher's connection; None when the image has no Python for it."""
@@ -262,22 +258,23 @@ class Containers:
             talk = str(slip.berth.talk)
             words = ["/bin/sh", f"{INSIDE}/plain.sh", talk, command.folder, *command.arguments[2:]]
             slip.plain = await self._run(slip, box, words, command.environment)
+            state = (await self.engine.inspect(slip.plain))["State"]
+            slip.gauge = Gauge.of(int(state["Pid"]), box.memory_bytes)
+            slip.gauge.begin()
         except BaseException:
             pipes.close()
             raise
-        state = (await self.engine.inspect(slip.plain))["State"]
-        slip.gauge = Gauge.of(int(state["Pid"]), box.memory_bytes)
-        slip.gauge.begin()
         return Plain(self.engine, slip.plain, pipes, slip.gauge)
 
     async def _dismiss(self, slip: Slip) -> None:
-        kept, slip.kept = slip.kept, None
-        plain, slip.plain = slip.plain, ""
-        if kept is not None:
-            kept.requests.close()
-            await self.engine.remove(kept.id)
-        if plain:
-            await self.engine.remove(plain)
+        # What is removed is forgotten afterwards: where the engine is away, there is another time.
+        if slip.kept is not None:
+            slip.kept.requests.close()
+            await self.engine.remove(slip.kept.id)
+            slip.kept = None
+        if slip.plain:
+            await self.engine.remove(slip.plain)
+            slip.plain = ""
 
 
 class Pipes:
@@ -372,7 +369,8 @@ async def _line(connection: socket.socket) -> str:
 
 def _open(connection: socket.socket) -> bool:
     """Say whether the launcher is still there; it says nothing, so whatever can be read is its end."""
-    return not select.select([connection], [], [], 0)[0]
+    closed = connection.fileno() < 0  # by us, when it could not be removed
+    return not closed and not select.select([connection], [], [], 0)[0]
 
 
 def _distance(slip: Slip, owner: str) -> int:

@@ -40,6 +40,26 @@ class Engine:
         """Create a container and return its id."""
         return str((await self.json("POST", "/containers/create", {"name": name}, spec))["Id"])
 
+    async def begun(self, name: str, spec: Mapping[str, Any]) -> str:
+        """Create and start a container and return its id. Whoever does not get the id leaves no container."""
+        # The engine makes it whether or not anybody waits for the answer: without it none would remove it.
+        creating = asyncio.ensure_future(self.create(name, spec))
+        try:
+            container = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            with contextlib.suppress(PenstockError):
+                await asyncio.shield(self._unmade(creating))
+            raise
+        try:
+            await self.start(container)
+        except BaseException:
+            await asyncio.shield(self.remove(container))
+            raise
+        return container
+
+    async def _unmade(self, creating: "asyncio.Future[str]") -> None:
+        await self.remove(await creating)
+
     async def start(self, container: str) -> None:
         """Start a container."""
         await self.call("POST", f"/containers/{container}/start")

@@ -2,8 +2,9 @@
 
 What an image is made of has a digest, the image carries it as its name, and a lock on this machine sees to it that
 of executors that race for one, one builds and the others wait. Packages are installed by a container that is
-committed afterwards, not by a Dockerfile: certificates and package indexes can be mounted there and leave
-no trace in the image. What a build says goes to the log of the step that waits for it.
+committed afterwards, not by a Dockerfile: certificates, package indexes and proxies are mounted there, with
+their passwords, and leave no trace in the image, as variables of the container would. What a build says goes to
+the log of the step that waits for it.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ import contextlib
 import fcntl
 import io
 import os
+import re
+import shlex
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,7 +28,7 @@ from penstock.contracts.artifacts import PREFIX
 from penstock.contracts.spec import EnvironmentSpec
 from penstock.errors import Invalid, NotFound, Transient
 from penstock.trees.client import TreeClient
-from penstock_executor.decide.containers import LABEL, image_digest, shared_name
+from penstock_executor.decide.containers import LABEL, image_digest, is_nowhere, shared_name
 from penstock_executor.decide.packages import packages_of
 from penstock_executor.engine import Engine
 
@@ -36,11 +39,17 @@ PASSED_ON = (
 )  # fmt: skip
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 LINES_SHOWN_MAX = 30
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 """Raised when the way of building changes, so that images are made again."""
+
+MOUNTED = "/run/penstock"
+"""Where a build finds what is of this machine."""
+VARIABLES = f"{MOUNTED}/variables"
+_LOCAL = re.compile(r"//([^/\s]*@)?(localhost|127\.)")
 
 _INSTALL = f"""\
 set -e
+. {VARIABLES}
 command -v python3 > /dev/null || {{ echo "the image has no python3 to install packages for"; exit 3; }}
 python3 -m venv --system-site-packages {VENV}
 {VENV}/bin/python -m pip install --disable-pip-version-check --no-input --no-cache-dir -r /requirements.txt
@@ -64,11 +73,14 @@ class Images:
         trees: TreeClient,
         log: FilteringBoundLogger,
         environ: Mapping[str, str],
+        labels: Mapping[str, str],
     ) -> None:
         self._engine = engine
         self._trees = trees
         self._log = log
         self._environ = environ
+        self._labels = labels
+        """Of containers that build: by them they are found when this executor is killed."""
         self._known: dict[str, Image] = {}
 
     async def ready(
@@ -127,6 +139,8 @@ class Images:
                 if "error" in line:
                     raise Invalid(str(line["error"]), code="E_ENVIRONMENT", where=where)
         except (Invalid, NotFound, Transient) as error:
+            if isinstance(error, Transient) and not is_nowhere(error.message):
+                raise
             raise Invalid(
                 f"image {image} is not here and cannot be pulled: {error.message}",
                 code="E_ENVIRONMENT",
@@ -202,11 +216,19 @@ class Images:
             requirements = Path(folder, "requirements.txt")
             text = "\n".join(packages) + "\n"
             await asyncio.to_thread(requirements.write_text, text, encoding="utf-8")
-            container = await self._engine.create(
-                f"penstock-build-{os.urandom(6).hex()}", self._installing(base.id, requirements)
+            variables, files = self._of_this_machine()
+            text = "".join(f"export {n}={shlex.quote(v)}\n" for n, v in variables.items())
+            files[VARIABLES] = Path(folder, "variables")
+            files["/requirements.txt"] = requirements
+            await asyncio.to_thread(
+                files[VARIABLES].write_text, text, encoding="utf-8", errors="surrogateescape"
+            )
+            container = await self._engine.begun(
+                f"penstock-build-{os.urandom(6).hex()}",
+                self._installing(base.id, files, local=_local(variables)),
             )
             try:
-                await self._engine.start(container)
+                files[VARIABLES].unlink()  # the mount keeps it; a kill -9 of ours would, too
                 code = await self._engine.wait(container)
                 said = (await self._engine.written(container)).decode(errors="replace").splitlines()
                 for line in said[-LINES_SHOWN_MAX:]:
@@ -214,40 +236,47 @@ class Images:
                 if code:
                     raise _failed(said, where)
                 path = base.variables.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
+                # The image inherits the container's labels, and its containers would: nobody is to sweep those.
+                labels = dict.fromkeys(self._labels, '""') | {LABEL: "environment"}
+                changes = [f"LABEL {label}={value}" for label, value in labels.items()]
                 await self._engine.commit(
-                    container, name, [f"ENV PATH={VENV}/bin:{path}", f"LABEL {LABEL}=environment"]
+                    container, name, [f"ENV PATH={VENV}/bin:{path}", *changes]
                 )
             finally:
                 await asyncio.shield(self._engine.remove(container))
 
-    def _installing(self, image: str, requirements: Path) -> dict[str, Any]:
+    def _of_this_machine(self) -> tuple[dict[str, str], dict[str, Path]]:
+        """Return the variables with which pip reaches its index from here, and the files they name, by target."""
         environ = self._environ
         variables = {n: v for n, v in environ.items() if n.upper() in PASSED_ON}
-        files = {requirements: "/requirements.txt"}
+        files: dict[str, Path] = {}
         for variable in CERTIFICATES:
             if environ.get(variable) and Path(environ[variable]).is_file():
-                files[Path(environ[variable])] = "/run/penstock/certificates.pem"
-                variables[variable] = "/run/penstock/certificates.pem"
+                variables[variable] = f"{MOUNTED}/{variable}.pem"
+                files[variables[variable]] = Path(environ[variable])
         for config in (environ.get("PIP_CONFIG_FILE", ""), "/etc/pip.conf"):
             if config and Path(config).is_file():
-                files[Path(config)] = "/run/penstock/pip.conf"
-                variables["PIP_CONFIG_FILE"] = "/run/penstock/pip.conf"
+                variables["PIP_CONFIG_FILE"] = f"{MOUNTED}/pip.conf"
+                files[variables["PIP_CONFIG_FILE"]] = Path(config)
                 break
+        return variables, files
+
+    def _installing(self, image: str, files: Mapping[str, Path], *, local: bool) -> dict[str, Any]:
+        """Return a container that installs. It has no variables of ours: a commit would keep them, with passwords."""
         return {
             "Image": image,
             "User": "0:0",
             "Entrypoint": ["/bin/sh", "-c", _INSTALL],
             "Cmd": [],
-            "Env": [f"{n}={v}" for n, v in variables.items()],
-            "Labels": {LABEL: "build"},
+            "Labels": {**self._labels, LABEL: "build"},
             "HostConfig": {
                 "Init": True,
                 "SecurityOpt": ["no-new-privileges"],
                 "Mounts": [
-                    {"Type": "bind", "Source": str(s), "Target": t, "ReadOnly": True}
-                    for s, t in files.items()
+                    {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": True}
+                    for target, source in files.items()
                 ],
-                "NetworkMode": "host" if _local(variables) else "bridge",
+                "NetworkMode": "host" if local else "bridge",
             },
         }
 
@@ -286,7 +315,7 @@ def _failed(said: list[str], where: str) -> Invalid:
 
 def _local(variables: Mapping[str, str]) -> bool:
     """Say whether a package index or proxy is this machine itself, which only its own network reaches."""
-    return any("//localhost" in v or "//127." in v for v in variables.values())
+    return any(_LOCAL.search(value) for value in variables.values())
 
 
 def _tar(folder: Path) -> bytes:

@@ -155,7 +155,7 @@ async def containing(context: Context[Settings], trees: TreeClient, data: Path) 
     )
     return Docker(
         containers,
-        Images(engine, trees, log, os.environ),
+        Images(engine, trees, log, os.environ, containers.labels),
         rules,
         image=settings.image,
         keep=settings.keep_containers,

@@ -6,7 +6,15 @@ from penstock.contracts.resources import Resources
 from penstock.contracts.spec import EnvironmentSpec
 from penstock.errors import Invalid
 from penstock.units import GIB, MIB
-from penstock_executor.decide.containers import Mount, Options, Rules, box_of, options_of, spec_of
+from penstock_executor.decide.containers import (
+    Mount,
+    Options,
+    Rules,
+    box_of,
+    is_nowhere,
+    options_of,
+    spec_of,
+)
 from penstock_executor.decide.packages import packages_of
 
 RULES = Rules("10001:10001", memory_bytes=8 * GIB, cores=4)
@@ -100,3 +108,17 @@ def test_a_conda_file_becomes_requirements() -> None:
     )
     with pytest.raises(Invalid, match="names no package"):
         packages_of(EnvironmentSpec(conda={"dependencies": ["???"]}), "a")
+
+
+@pytest.mark.parametrize(
+    ("said", "nowhere"),
+    [
+        ('Get "http://localhost:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', True),
+        ('Get "https://typo/v2/": dial tcp: lookup typo on 10.0.0.1:53: no such host', True),
+        ("received unexpected HTTP status: 503 Service Unavailable", False),
+        ('Get "https://r/v2/": net/http: TLS handshake timeout', False),
+        ("the Docker engine does not answer: [Errno 111] Connection refused", False),
+    ],
+)
+def test_a_registry_that_is_nowhere_is_told_from_one_in_trouble(said: str, nowhere: bool) -> None:
+    assert is_nowhere(said) == nowhere

@@ -47,6 +47,8 @@ _INSTEAD = {
 }
 _ULIMITS = frozenset({"nofile", "nproc", "stack", "memlock", "core", "fsize", "cpu", "data", "as"})
 _ULIMIT = re.compile(r"([a-z]+)=(-?\d+)(?::(-?\d+))?")
+_NOWHERE = re.compile(r"dial tcp\b.*: (connection refused|no such host)")
+"""Words of the engine (Go's): of its own absence we say nothing of the kind."""
 
 Network = Literal["none", "bridge"]
 
@@ -273,6 +275,14 @@ def spec_of(
         "StopSignal": "SIGTERM",
         "HostConfig": host,
     }
+
+
+def is_nowhere(said: str) -> bool:
+    """Say whether by the engine's words there is no registry at all where an image is to come from.
+
+    Other trouble with one passes. Nobody answers at a mistyped host either, and waiting does not mend its name.
+    """
+    return _NOWHERE.search(said) is not None
 
 
 def shared_name(digest: str) -> str:
