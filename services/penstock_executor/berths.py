@@ -23,6 +23,7 @@ from penstock.errors import Invalid
 from penstock_executor.decide.containers import Mount
 from penstock_executor.decide.layout import Place
 from penstock_executor.place import Attempts, remove
+from penstock_executor.reach import Reach
 
 BERTHS = "berths"
 SOCKET_BYTES_MAX = 107
@@ -78,7 +79,7 @@ class Berth:
             (self.talk / "socket").chmod(0o666)
         if self.owner is not None:
             for folder in theirs:
-                _own(folder, *self.owner)
+                Reach(place.root).own(folder, *self.owner)
 
     def take_back(self, place: Place) -> None:
         """Own again what the step has written. Call in a thread, when nothing of it runs any more."""
@@ -86,10 +87,11 @@ class Berth:
             for folder in (
                 place.outputs,
                 place.images,
+                place.mlflow,
                 f"{place.code}/outputs",
                 f"{place.code}/logs",
             ):
-                _own(folder, os.geteuid(), os.getegid())
+                Reach(place.root).own(folder, os.geteuid(), os.getegid())
 
     def release(self) -> None:
         """Remove it and let go of its lock."""
@@ -156,14 +158,3 @@ def _unlocked(path: Path) -> bool:
     finally:
         os.close(handle)
     return True
-
-
-def _own(root: str, user: int, group: int) -> None:
-    try:
-        os.chown(root, user, group, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    for _, names, files, handle in os.fwalk(root, follow_symlinks=False):
-        for name in (*names, *files):
-            with contextlib.suppress(OSError):
-                os.chown(name, user, group, dir_fd=handle, follow_symlinks=False)

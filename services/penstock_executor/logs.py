@@ -21,6 +21,7 @@ from penstock.errors import PenstockError
 from penstock_executor.decide.keeping import Budget, Keeping
 from penstock_executor.decide.metrics import METRICS_BYTES_MAX
 from penstock_executor.decide.outcome import LOG_TAIL_BYTES
+from penstock_executor.reach import Reach
 
 FLUSH_BYTES = 1024 * 1024
 """After this much, wait for the server, so that a flood does not pile up in this process."""
@@ -33,7 +34,14 @@ FILE_NAMES = {"stdout": "stdout.txt", "stderr": "stderr.txt", "metrics": "metric
 class Stream:
     """One stream of an attempt: what is kept of it, in a file that exists once there is a byte."""
 
-    def __init__(self, name: str, path: Path, keeping: Keeping | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        keeping: Keeping | None,
+        clock: Clock,
+        reach: Reach | None = None,
+    ) -> None:
         self.name = name
         self.path = path
         self.size = 0
@@ -46,6 +54,8 @@ class Stream:
         self.problem = ""
         self._keeping = keeping
         self._clock = clock
+        self._reach = reach
+        """What the path is opened through where a step could have put something in its way."""
         self._fd = -1
 
     def take(self, data: bytes) -> None:
@@ -62,7 +72,11 @@ class Stream:
         try:
             if self._fd < 0:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._fd = os.open(self.path, flags, 0o644)
+                self._fd = (
+                    self._reach.opened(self.path, flags)
+                    if self._reach
+                    else os.open(self.path, flags, 0o644)
+                )
             view = memoryview(data)
             while view:
                 count = os.write(self._fd, view)
@@ -217,7 +231,8 @@ class Logs:
             stream.close()
 
     def _stream(self, name: str, folder: Path, keeping: Keeping | None) -> Stream:
-        return Stream(name, folder / FILE_NAMES[name], keeping, self._clock)
+        reach = Reach(folder.parent)
+        return Stream(name, folder / FILE_NAMES[name], keeping, self._clock, reach)
 
     async def _publish(self) -> None:
         while True:

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from penstock.errors import Invalid, Transient
 from penstock.ids import digest_of
 from penstock_executor.decide.control import VALUE_BYTES_MAX, is_value, value_of
 from penstock_executor.decide.layout import Place, is_file
+from penstock_executor.reach import Reach
 
 ATTEMPTS = "attempts"
 DOOMED = ".removed-"
@@ -136,6 +138,13 @@ def remove(root: Path) -> None:
         with contextlib.suppress(OSError):
             root.unlink()
         return
+    try:
+        _remove_folder(root)
+    except RecursionError:  # deeper than python's stack: it must not end a sweep, and so a start
+        subprocess.run(["rm", "-rf", "--", str(root)], capture_output=True, check=False)
+
+
+def _remove_folder(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
     if not root.exists():
         return
@@ -216,8 +225,12 @@ def output_problem(place: Place, name: str, output: PlannedOutput) -> tuple[str,
     What is inside a folder is looked at when it is stored.
     """
     path = place.output(name, output)
+    declared = "a file" if is_file(output) else "a folder"
     try:
-        mode = os.lstat(path).st_mode
+        mode = Reach(place.root).status(path).st_mode
+    except NotADirectoryError:
+        message = f"output {name!r} at {path} is below a link or a file; declared: {declared}"
+        return "E_OUTPUT_TYPE", message
     except OSError:
         return "E_OUTPUT_MISSING", f"the step wrote no output {name!r} at {path}"
     wanted = stat.S_ISREG if is_file(output) else stat.S_ISDIR
@@ -225,7 +238,6 @@ def output_problem(place: Place, name: str, output: PlannedOutput) -> tuple[str,
         return None
     kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"))
     found = next((text for test, text in kinds if test(mode)), "neither a file nor a folder")
-    declared = "a file" if is_file(output) else "a folder"
     return "E_OUTPUT_TYPE", f"output {name!r} at {path} is {found}; declared: {declared}"
 
 
@@ -233,32 +245,12 @@ def value_problem(place: Place, name: str, output: PlannedOutput) -> tuple[str, 
     """Return (code, message) if an output that is a value does not read as its type."""
     if not is_value(output.type):
         return None
-    with Path(place.output(name, output)).open("rb") as file:
-        data = file.read(VALUE_BYTES_MAX + 1)
+    data = Reach(place.root).read(place.output(name, output), VALUE_BYTES_MAX + 1)
     if len(data) > VALUE_BYTES_MAX:
         return "E_OUTPUT_TYPE", f"output {name!r} has more than {VALUE_BYTES_MAX:,} bytes"
     if value_of(output.type, data) is None:
         return "E_OUTPUT_TYPE", f"output {name!r} is no {output.type}: {data[:40]!r}"
     return None
-
-
-def only_files(root: Path) -> tuple[int, list[str]]:
-    """Remove links, devices, pipes and sockets below `root`; return the number of files, and what went."""
-    files = 0
-    gone: list[str] = []
-    if root.is_symlink():
-        root.unlink()
-        return 0, [root.name]
-    for folder, names, others in os.walk(root):
-        for name in (*names, *others):
-            path = Path(folder, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                files += 1
-            elif not stat.S_ISDIR(mode):
-                path.unlink()
-                gone.append(str(path.relative_to(root.parent)))
-    return files, gone
 
 
 @contextlib.contextmanager

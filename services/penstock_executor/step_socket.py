@@ -125,7 +125,8 @@ class StepSocket:
         return answer
 
     def _image_name(self, point: Point) -> str:
-        self._image_folder.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):  # something of the step is in its place: it will see
+            self._image_folder.mkdir()
         stem = _UNSAFE.sub("_", point.name)[:100].lstrip(".") or "image"
         suffix = point.suffix if _SUFFIX.fullmatch(point.suffix) else ".png"
         name = f"{stem}{suffix}"

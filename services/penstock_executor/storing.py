@@ -14,6 +14,7 @@ from penstock.trees.hashing import Scan
 from penstock_executor.archive import copied_artifacts, gathered, scattered
 from penstock_executor.decide import layout, outcome
 from penstock_executor.place import output_problem, remove, value_problem
+from penstock_executor.reach import Reach
 from penstock_executor.workshop import Failed, Patience, Workshop, together
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -85,6 +86,8 @@ async def archived(
     Raises:
         OSError, PenstockError: it could not be stored.
     """
+    if not Reach(place.root).is_folder(place.log):  # the step's doing; never where a link leads
+        raise NotADirectoryError(errno.ENOTDIR, "no folder of logs any more", place.log)
     left_out = await asyncio.to_thread(gathered, place) if scattered(place) else []
     if left_out:
         note(f"left out of the archive, no files: {', '.join(left_out[:SHOWN_MAX])}")

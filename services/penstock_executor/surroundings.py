@@ -34,8 +34,12 @@ class Surroundings:
         """Take in what the step has logged with MLflow, as if it had been sent to its socket."""
         stopped = failure is not None and failure.code in ("E_CANCELLED", "E_TIMEOUT")
         state = "FINISHED" if failure is None else "KILLED" if stopped else "FAILED"
-        for line in points(await self.tracking.ended(state, note)):
-            socket.take(line)
+        try:
+            for line in points(await self.tracking.ended(state, note)):
+                socket.take(line)
+        except Exception as error:  # whatever MLflow or the step has written: how it ended is known
+            why = f"{type(error).__name__}: {error}"
+            note(f"not all that was logged with MLflow is among the run's metrics: {why}"[:500])
 
     def close(self) -> None:
         """Let go of it."""

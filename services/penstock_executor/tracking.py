@@ -6,20 +6,22 @@ a step has ended is never asked of MLflow; it is told.
 """
 
 import asyncio
-import os
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
-import yaml
 
 from penstock.contracts.work import WorkItem
 from penstock_executor.decide.layout import Place
-from penstock_executor.decide.tracked import NAME, PARENT, Tracked, run_of, values_of
+from penstock_executor.decide.metrics import METRICS_BYTES_MAX
+from penstock_executor.decide.tracked import NAME, PARENT, Tracked, run_of, started, values_of
+from penstock_executor.reach import Reach
 
 API = "/api/2.0/mlflow/"
 TIMEOUT_S = 5.0
@@ -28,6 +30,8 @@ AGAIN_S = 20.0
 CHILDREN_MAX = 200
 FILES_MAX = 10_000
 FILE_BYTES_MAX = 8 * 1024 * 1024
+META_BYTES_MAX = 64 * 1024
+"""Of what says what a run is, and of one tag."""
 
 
 class Away(Exception):
@@ -53,7 +57,8 @@ class Tracking:
             note("the MLflow server is away, so MLflow logs into the attempt's folder")
             return AttemptTracking(self, Path(place.mlflow))
         try:
-            experiment, run = await asyncio.to_thread(self._begin, item)
+            with _as_expected():
+                experiment, run = await asyncio.to_thread(self._begin, item)
         except Away as error:
             self._not_before = time.monotonic() + AGAIN_S
             note(f"the MLflow server is away, so MLflow logs into the attempt's folder: {error}")
@@ -90,11 +95,12 @@ class Tracking:
             status, found = self._asked("POST", "experiments/create", {"name": name})
             if status == 200:  # noqa: PLR2004
                 return str(found["experiment_id"])
-            _, found = self._asked("GET", f"experiments/get-by-name?{query}")  # made by another
-        try:
-            return str(found["experiment"]["experiment_id"])
-        except KeyError:
-            raise Away(str(found)[:200]) from None
+            status, found = self._asked(
+                "GET", f"experiments/get-by-name?{query}"
+            )  # made by another
+        if status != 200:  # noqa: PLR2004
+            raise Away(str(found)[:200])
+        return str(found["experiment"]["experiment_id"])
 
     def ask(self, what: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return the server's answer.
@@ -153,11 +159,13 @@ class AttemptTracking:
     async def ended(self, state: str, note: Callable[[str], None]) -> list[Tracked]:
         """Return what was logged; tell the server how the step has ended ("FINISHED", "FAILED", "KILLED")."""
         if not self.run:
-            if not os.path.isdir(self._folder):  # noqa: ASYNC240, PTH112 - most steps do not use it
+            reach = Reach(self._folder.parent)
+            if not reach.is_folder(self._folder):  # most steps do not use it
                 return []
-            return await asyncio.to_thread(runs_in, self._folder)
+            return await asyncio.to_thread(runs_in, reach, self._folder)
         try:
-            return await asyncio.to_thread(self._end, state)
+            with _as_expected():
+                return await asyncio.to_thread(self._end, state)
         except Away as error:
             note(f"the MLflow server is away, so its metrics are not among the run's: {error}")
             return []
@@ -175,40 +183,64 @@ class AttemptTracking:
         return [own, *(run_of(one) for one in children)]
 
 
-def runs_in(folder: Path) -> list[Tracked]:
-    """Return the runs of a folder that MLflow has written: <experiment>/<run>/{metrics,tags}/<name>."""
+def runs_in(reach: Reach, folder: Path) -> list[Tracked]:
+    """Return the runs of a folder that MLflow has written: <experiment>/<run>/{metrics,tags}/<name>.
+
+    The step's code may have written anything else there: what is no file, or not readable, is left out.
+    """
     found = []
-    files = 0
-    for meta in sorted(folder.glob("*/*/meta.yaml")):
-        run = meta.parent
-        if not (run / "metrics").is_dir():
+    reader = _Reader(reach)
+    for run in (
+        folder / experiment / name
+        for experiment, _ in reach.entries(folder)
+        for name, _ in reach.entries(folder / experiment)
+    ):
+        meta = reader.text(run / "meta.yaml", META_BYTES_MAX)
+        if meta is None or not reach.is_folder(run / "metrics"):
             continue
-        tags, metrics = {}, {}
-        for name, path in _files(run / "tags"):
-            tags[name] = _read(path)
-        for name, path in _files(run / "metrics"):
-            files += 1
-            if files <= FILES_MAX:
-                metrics[name] = values_of(_read(path))
-        about = yaml.safe_load(_read(meta)) or {}
-        started = about.get("start_time") or 0
+        tags = dict(reader.texts(run / "tags", META_BYTES_MAX))
+        texts = reader.texts(run / "metrics", FILE_BYTES_MAX)
+        metrics = {name: values_of(text) for name, text in texts}
         one = Tracked(run.name, tags.get(NAME, ""), tags.get(PARENT, ""), metrics, tags)
-        found.append((started, one))
-    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+        found.append((started(meta), one))
+    return [one for _, one in sorted(found, key=itemgetter(0))]
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Return the files below a folder by their path in it, without links."""
-    return [
-        (str(path.relative_to(folder)), path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    ]
+class _Reader:
+    """Reads files of a step, up to a bound of all files and bytes: they become this process's memory."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._files = FILES_MAX
+        self._bytes = METRICS_BYTES_MAX
+
+    def text(self, path: Path, limit: int) -> str | None:
+        """Return a file's first bytes as text; None: it is no file, or beyond the bounds."""
+        if self._files <= 0 or self._bytes <= 0:
+            return None
+        try:
+            data = self._reach.read(path, min(limit, self._bytes))
+        except OSError:
+            return None
+        self._files -= 1
+        self._bytes -= len(data)
+        return data.decode(errors="replace")
+
+    def texts(self, folder: Path, limit: int) -> Iterator[tuple[str, str]]:
+        """Iterate over the files below a folder, by their path in it."""
+        for name in self._reach.files(folder):
+            text = self.text(folder / name, limit)
+            if text is not None:
+                yield name, text
 
 
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(FILE_BYTES_MAX).decode(errors="replace")
+@contextlib.contextmanager
+def _as_expected() -> Iterator[None]:
+    """Take an answer that is not as it should be for none: it must not become the step's failure."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise Away(f"an answer of another form: {type(error).__name__}: {error}"[:200]) from error
 
 
 def _now_ms() -> int:

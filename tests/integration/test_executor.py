@@ -176,6 +176,10 @@ async def test_a_missing_output_is_named(attempts: Attempts) -> None:
         ("mkfifo ${{outputs.o}}/pipe", FOLDER),
         ("mkfifo ${{outputs.o}}", FILE),
         ("rmdir ${{outputs.o}} && echo > ${{outputs.o}}", FOLDER),
+        (
+            'cd ../out && rmdir o && mkdir "$TMPDIR/x" && echo 1 > "$TMPDIR/x/m.bin" && ln -s ../tmp/x o',
+            FILE,
+        ),
     ],
 )
 async def test_an_output_of_another_kind_is_refused(
@@ -348,6 +352,54 @@ async def test_what_a_step_writes_to_outputs_and_logs_is_archived(attempts: Atte
     assert files["logs/b"] == b"2\n"
     assert b"outputs/l" in files["stderr.txt"]
     assert "outputs/l" not in files
+
+
+async def test_an_executor_does_not_write_where_a_steps_links_lead(
+    attempts: Attempts, tmp_path: Path
+) -> None:
+    kept, new = tmp_path / "kept", tmp_path / "new"
+    kept.write_text("as it was")
+    command = (
+        f"cd ../out/artifacts; mkdir user_logs; ln -s {kept} user_logs/std_log.txt; ln -s {new} logs;"
+        f" ln -s {tmp_path} outputs; cd ../../code; echo evil; echo 1 > outputs/kept; echo 1 > logs/y"
+    )
+    result = await failed(attempts, command, outputs={"artifacts": FOLDER})
+    assert result.failure.code == "E_OUTPUT_TYPE", "links that leave an output are refused"
+    assert kept.read_text() == "as it was"
+    assert not new.exists()
+
+
+async def test_an_executor_does_not_read_or_move_what_a_steps_links_lead_to(
+    attempts: Attempts, tmp_path: Path
+) -> None:
+    for name in ("outputs/secret", "r/meta.yaml", "r/metrics/m", "r/tags/team"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1700000000000 7 0\n")
+    command = (
+        f"mkdir -p ../mlflow; ln -s {tmp_path} ../mlflow/0; rm -r outputs; ln -s {tmp_path}/outputs outputs;"
+        f" ln -s {tmp_path} ../images; true"
+    )
+    given = await attempts.give(command)
+    result = await given.success()
+    assert (result.metrics, result.tags) == ({}, {})
+    assert (await attempts.archived(given)).keys() == {"stderr.txt"}, "and a note in it"
+    assert (tmp_path / "outputs" / "secret").exists()
+
+
+async def test_a_step_ends_as_it_did_whatever_it_leaves_where_mlflow_writes(
+    attempts: Attempts,
+) -> None:
+    command = (
+        "for run in a b c d; do mkdir -p ../mlflow/0/$run/metrics ../mlflow/0/$run/tags; done; cd ../mlflow/0;"
+        " mkfifo a/meta.yaml a/metrics/m; printf -- '- 1' > b/meta.yaml; printf '{' > c/meta.yaml;"
+        " echo 'start_time: 5' > d/meta.yaml; printf '1700000000000 7 0\\nx y\\n17' > d/metrics/m"
+    )
+    given = await attempts.give(command)
+    result = await given.success(20)
+    assert result.metrics == {"m": 7.0}
+    files = await attempts.archived(given)
+    assert files["mlflow/0/d/metrics/m"] == b"1700000000000 7 0\nx y\n17"
+    assert b"mlflow/0/a/meta.yaml" in files["stderr.txt"], "a pipe is left out, and named"
 
 
 # -- logs --------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ The run that the step was given, or opened first, has its metrics as they are ca
 below its name.
 """
 
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,7 @@ import msgspec
 PARENT = "mlflow.parentRunId"
 NAME = "mlflow.runName"
 OURS = "mlflow."
+_STARTED = re.compile(r"^start_time: *([0-9]{1,15}) *$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,11 @@ class Tracked:
 
 
 def run_of(answer: Mapping[str, Any]) -> Tracked:
-    """Return a run as the tracking server tells it: the last value of each metric."""
+    """Return a run as the tracking server tells it: the last value of each metric.
+
+    Raises:
+        Exception: KeyError, TypeError and others, it tells something else.
+    """
     info, data = answer["info"], answer.get("data", {})
     tags = {tag["key"]: tag["value"] for tag in data.get("tags", ())}
     metrics: dict[str, list[Value]] = {}
@@ -52,13 +59,26 @@ def run_of(answer: Mapping[str, Any]) -> Tracked:
 
 
 def values_of(text: str) -> list[Value]:
-    """Return the values in a file of MLflow's file store: "timestamp value step" on each line."""
+    """Return the values in a file of MLflow's file store: "timestamp value step" on each line.
+
+    What is no such line is skipped, and so is what follows the last newline: its number may be cut off.
+    """
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n")[:-1]:
         parts = line.split()
         if len(parts) >= 2:  # noqa: PLR2004 - the step is left out by old versions
-            found.append(Value(float(parts[1]), int(parts[0]) / 1000))
+            with suppress(ValueError, OverflowError):
+                found.append(Value(float(parts[1]), int(parts[0]) / 1000))
     return found
+
+
+def started(meta: str) -> int:
+    """Return when a run has begun, as its meta.yaml says: milliseconds since 1970; 0: it says nothing of the kind.
+
+    MLflow writes one key a line. Read as YAML it could be anything, and take for ever.
+    """
+    found = _STARTED.search(meta)
+    return int(found[1]) if found else 0
 
 
 def points(runs: list[Tracked]) -> Iterator[bytes]:
