@@ -2,11 +2,15 @@
 
 import json
 import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import penstock_executor
 from penstock.azureml.core import (
     Dataset,
     Datastore,
@@ -22,6 +26,8 @@ from penstock.azureml.core.runconfig import (
 )
 from penstock.azureml.data import DatasetConsumptionConfig, OutputFileDatasetConfig
 from penstock.azureml.data.datapath import DataPath, DataPathComputeBinding
+from penstock.azureml.data.dataset_factory import DataType, PromoteHeadersBehavior
+from penstock.azureml.data.datasets import TabularDataset
 from penstock.azureml.exceptions import UserErrorException
 from penstock.azureml.pipeline.core import (
     Pipeline,
@@ -177,6 +183,126 @@ def test_a_table_is_read_with_pandas(tmp_path: Path) -> None:
     table = Dataset.Tabular.from_delimited_files(str(tmp_path / "a.csv"), separator=";")
     found = table.keep_columns(["x", "z"]).skip(1).to_pandas_dataframe()
     assert found.to_dict("list") == {"x": [4], "z": [6]}
+
+
+def test_how_a_table_is_read_is_kept_in_its_mltable(source: Path) -> None:
+    types = {"n": DataType.to_string(), "day": DataType.to_datetime("%d.%m.%Y")}
+    converted = {
+        "convert_column_types": [
+            {"columns": "n", "column_type": "string"},
+            {"columns": "day", "column_type": {"datetime": {"formats": ["%d.%m.%Y"]}}},
+        ]
+    }
+    place = "https://example.org/a"
+    tables = {
+        "one": Dataset.Tabular.from_delimited_files(
+            place, include_path=True, set_column_types=types, infer_column_types=False,
+            header=PromoteHeadersBehavior.ONLY_FIRST_FILE_HAS_HEADERS, encoding="latin1",
+        ),
+        "two": Dataset.Tabular.from_parquet_files(place, set_column_types=types),
+        "three": Dataset.Tabular.from_json_lines_files(place, include_path=True),
+    }  # fmt: skip
+    readers = {
+        "one": {
+            "read_delimited": {
+                "header": "from_first_file", "encoding": "latin1", "infer_column_types": False,
+                "include_path_column": True,
+            }
+        },
+        "two": {"read_parquet": {}},
+        "three": {"read_json_lines": {"invalid_lines": "error", "include_path_column": True}},
+    }  # fmt: skip
+    for name, table in tables.items():
+        expected = [readers[name], *([] if name == "three" else [converted])]
+        step = PythonScriptStep(
+            "s.py", inputs=[table.as_named_input("rows")], source_directory=source
+        )
+        command = steps_of(step)["gather_data"].command
+        told = json.loads(command.split("--table '")[1].split("'")[0])
+        assert told["transformations"] == expected
+    written = OutputFileDatasetConfig("o").read_delimited_files(set_column_types=types)
+    CommandStep(["make", written.written], name="make")
+    reader = CommandStep(["read", written.as_input("rows")], name="read")
+    told = json.loads(steps_of(reader)["gather_o"].command.split("--table '")[1].split("'")[0])
+    assert told["transformations"] == [{"read_delimited": {}}, converted]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: Dataset.File.from_files("https://a.org/b", partition_format="/{year}/"),
+        lambda: Dataset.Tabular.from_parquet_files("https://a.org/b", partition_format="/{year}/"),
+        lambda: Dataset.Tabular.from_delimited_files(
+            "https://a.org/b", infer_column_types={"a": 1}
+        ),
+        lambda: Dataset.Tabular.from_delimited_files("https://a.org/b", header="sometimes"),
+        lambda: Dataset.Tabular.from_delimited_files(
+            "https://a.org/b", set_column_types={"a": "int9"}
+        ),
+        lambda: OutputFileDatasetConfig("o").read_delimited_files(path_glob="*.csv"),
+        lambda: OutputFileDatasetConfig("o").read_parquet_files(partition_format="/{year}/"),
+        lambda: DataType.to_float(","),
+        lambda: PipelineParameter(
+            "rows", Dataset.Tabular.from_delimited_files("https://a.org/b", separator=";")
+        ),
+    ],
+)
+def test_ways_to_read_that_cannot_be_carried_are_refused(given: Callable[[], object]) -> None:
+    with pytest.raises(UserErrorException) as refused:
+        given()
+    assert refused.value.code in ("E_UNSUPPORTED", "E_TYPE")
+
+
+def test_a_table_is_read_as_it_was_told_here_and_in_steps(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n;day;x\n007;01.02.2027;1\n")
+    (tmp_path / "b.csv").write_text("008;03.02.2027;2\n")
+    table = Dataset.Tabular.from_delimited_files(
+        [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], separator=";", infer_column_types=False,
+        header=PromoteHeadersBehavior.ONLY_FIRST_FILE_HAS_HEADERS,
+        set_column_types={"day": DataType.to_datetime("%d.%m.%Y"), "x": DataType.to_long()},
+    )  # fmt: skip
+    kind, place = table.drop_columns("x").registrable(tmp_path / "stored")
+    assert kind == "mltable"
+    read_again = TabularDataset([place], {}).skip(
+        1
+    )  # as registered data is, and what is done to it
+    kind, again = read_again.registrable(tmp_path / "again")
+    assert kind == "mltable"
+    rows = [("007", "2027-02-01"), ("008", "2027-02-03")]
+    for found, expected in (
+        (table.to_pandas_dataframe(), rows),
+        (read_again.to_pandas_dataframe(), rows[1:]),
+        (in_a_step(place), rows),
+        (in_a_step(again), rows[1:]),
+    ):
+        assert [
+            (n, str(day)[:10]) for n, day in zip(found["n"], found["day"], strict=True)
+        ] == expected
+    assert table.to_pandas_dataframe()["x"].sum() == 3
+
+
+def in_a_step(folder: object) -> Any:
+    """Return the rows of a folder with an MLTable as the stand-in of steps reads them."""
+    standins = Path(penstock_executor.__file__).parent / "in_step" / "standins"
+    program = (
+        "import mltable, sys; print(mltable.load(sys.argv[1]).to_pandas_dataframe().to_json())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], env={"PYTHONPATH": str(standins)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    days = [datetime.fromtimestamp(at / 1000, UTC) for at in found["day"].values()]
+    return {"n": list(found["n"].values()), "day": days}
+
+
+def test_include_path_says_where_a_row_is_from(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": 1}\nnothing\n')
+    table = Dataset.Tabular.from_json_lines_files(
+        str(file), include_path=True, invalid_lines="drop"
+    )
+    assert table.to_pandas_dataframe().to_dict("list") == {"a": [1], "Path": [str(file)]}
 
 
 def test_data_may_be_chosen_at_submission(source: Path) -> None:

@@ -7,6 +7,13 @@ from typing import Any
 from penstock.azureml.core.datastore import Datastore
 from penstock.azureml.data.data_reference import DataPath
 from penstock.azureml.data.datasets import AbstractDataset, FileDataset, Place, TabularDataset
+from penstock.azureml.data.reading import (
+    Transformations,
+    delimited,
+    encoded,
+    reading,
+    whole_files,
+)
 from penstock.azureml.exceptions import UserErrorException, unsupported
 from penstock.ids import checked_name
 
@@ -24,6 +31,7 @@ class FileDatasetFactory:
         is_file: bool = False,
     ) -> FileDataset:
         """Return the files at a URL, a (datastore, path or pattern), a local path, or a list of such."""
+        whole_files(partition_format)
         places, workspace = _places(path)
         found = FileDataset(places, is_file=is_file)
         found.workspace = workspace
@@ -55,7 +63,7 @@ class TabularDatasetFactory:
         path: Any,
         validate: bool = True,
         include_path: bool = False,
-        infer_column_types: bool = True,
+        infer_column_types: Any = True,
         set_column_types: Mapping[str, Any] | None = None,
         separator: str = ",",
         header: Any = True,
@@ -64,17 +72,25 @@ class TabularDatasetFactory:
         empty_as_string: bool = False,
         encoding: str = "utf8",
     ) -> TabularDataset:
-        """Return a table in delimited text files."""
-        options: dict[str, Any] = {}
-        if separator != ",":
-            options["delimiter"] = separator
-        if header is False or getattr(header, "name", "") == "NO_HEADERS":
-            options["header"] = "no_header"
-        if encoding != "utf8":
-            options["encoding"] = encoding
-        if empty_as_string:
-            options["empty_as_string"] = True
-        return _table(path, {"read_delimited": options})
+        """Return a table in delimited text files.
+
+        Raises:
+            UserErrorException: E_UNSUPPORTED, a `partition_format`, or column types by rules; E_TYPE.
+        """
+        options = delimited(
+            separator=separator, header=header, encoding=encoding, infer=infer_column_types
+        )
+        options["empty_as_string"] = empty_as_string
+        return _table(
+            path,
+            reading(
+                "read_delimited",
+                options,
+                include_path=include_path,
+                set_column_types=set_column_types,
+                partition_format=partition_format,
+            ),
+        )
 
     @staticmethod
     def from_parquet_files(
@@ -85,7 +101,16 @@ class TabularDatasetFactory:
         partition_format: str | None = None,
     ) -> TabularDataset:
         """Return a table in parquet files."""
-        return _table(path, {"read_parquet": {}})
+        return _table(
+            path,
+            reading(
+                "read_parquet",
+                {},
+                include_path=include_path,
+                set_column_types=set_column_types,
+                partition_format=partition_format,
+            ),
+        )
 
     @staticmethod
     def from_json_lines_files(
@@ -98,7 +123,16 @@ class TabularDatasetFactory:
         encoding: str = "utf8",
     ) -> TabularDataset:
         """Return a table in files of one JSON object per line."""
-        return _table(path, {"read_json_lines": {"invalid_lines": invalid_lines}})
+        return _table(
+            path,
+            reading(
+                "read_json_lines",
+                {"invalid_lines": invalid_lines, "encoding": encoded(encoding)},
+                include_path=include_path,
+                set_column_types=set_column_types,
+                partition_format=partition_format,
+            ),
+        )
 
     @staticmethod
     def from_sql_query(query: Any, **unused: Any) -> TabularDataset:
@@ -152,7 +186,10 @@ class Dataset:
         from penstock.azureml.data.registering import found
 
         view = found(workspace, "data", checked_name(name, "Dataset"), str(version))
-        dataset = RegisteredDataset([f"azureml:{view.name}:{view.version}"], {"read_delimited": {}})
+        says_how = view.data is not None and view.data.type == "mltable"
+        dataset = RegisteredDataset(
+            [f"azureml:{view.name}:{view.version}"], {} if says_how else {"read_delimited": {}}
+        )
         dataset.is_file = view.data is not None and view.data.type == "uri_file"
         dataset.workspace, dataset.name, dataset.version = workspace, view.name, view.version
         dataset.description, dataset.tags = view.description, dict(view.tags)
@@ -165,9 +202,10 @@ class Dataset:
         return Dataset.get_by_name(workspace, name, version or "latest")
 
 
-def _table(path: Any, reader: Mapping[str, Any]) -> TabularDataset:
+def _table(path: Any, transformations: Transformations) -> TabularDataset:
     places, workspace = _places(path)
-    found = TabularDataset(places, reader)
+    reader, *steps = transformations
+    found = TabularDataset(places, reader, steps)
     found.workspace = workspace
     return found
 

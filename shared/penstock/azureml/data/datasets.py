@@ -1,5 +1,6 @@
 """Datasets: names for files that lie somewhere, and for tables in them."""
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from penstock.azureml.data.dataset_consumption_config import DatasetConsumptionConfig
+from penstock.azureml.data.gathering.gather import gather
 from penstock.azureml.exceptions import UserErrorException, unsupported
 from penstock.sdk.arguments import DataInput, OutputFileDatasetConfig, OutputInput
 from penstock.sdk.steps import PythonScriptStep
@@ -52,12 +54,12 @@ class AbstractDataset:
         """Return where its one place is.
 
         Raises:
-            UserErrorException: E_UNSUPPORTED, there are several.
+            UserErrorException: E_UNSUPPORTED, there are several, or it is a table with its own way to read.
         """
-        if len(self.places) > 1:
+        if not self._is_plain():
             raise unsupported(
-                "a dataset of several paths as a parameter",
-                "give a folder, or register the dataset",
+                "a dataset of several paths, or of a table read in a way of its own, as a parameter",
+                "register the dataset, and give what Dataset.get_by_name returns",
             )
         return DataInput("", self.places[0], type=self._type())
 
@@ -69,7 +71,11 @@ class AbstractDataset:
         tags: Mapping[str, str] | None = None,
         create_new_version: bool = False,
     ) -> Self:
-        """Register the data under a name: a version of its bytes, as they are now."""
+        """Register the data under a name: a version of its bytes, as they are now.
+
+        Several places are stored as one folder, and with a table how it is read: `Dataset.get_by_name` and steps
+        read it so.
+        """
         from penstock.azureml.data.registering import registered
 
         return registered(self, workspace, name, description or "", tags or {})
@@ -81,6 +87,23 @@ class AbstractDataset:
 
     def _is_plain(self) -> bool:
         return len(self.places) == 1
+
+    def registrable(self, folder: Path) -> tuple[str, Place]:
+        """Return what is registered, its type and place; gathered below `folder` if it is not one place."""
+        if self._is_whole():
+            place = self.places[0]
+            alone = isinstance(place, Path) and place.is_file()
+            return "uri_file" if alone else self._type_of_whole(), place
+        sources, into = [str(place) for place in self._roots(folder / "fetched")], folder / "data"
+        gather(str(into), sources, json.loads(self._table() or "null"))
+        return ("mltable" if self._table() else "uri_folder"), into
+
+    def _is_whole(self) -> bool:
+        """Say whether its place, registered, says all of it."""
+        return len(self.places) == 1
+
+    def _type_of_whole(self) -> str:
+        return "uri_folder"
 
     def _table(self) -> str:
         return ""
@@ -102,16 +125,22 @@ class AbstractDataset:
         )
         return output
 
+    def _roots(self, folder: Path) -> list[Path]:
+        """Return its places on this machine, those of other machines copied into `folder`."""
+        found: list[Path] = []
+        for number, place in enumerate(self.places):
+            if isinstance(place, Path):
+                found.append(place)
+            else:
+                from penstock.azureml.core.datastore import fetched
+
+                found.append(fetched(self.workspace, place, folder / str(number)))
+        return found
+
     def _fetched(self, folder: Path) -> list[Path]:
         """Return the files that it holds, sorted, those of other machines copied into `folder`."""
         found: list[Path] = []
-        for number, place in enumerate(self.places):
-            here = place
-            if not isinstance(place, Path):
-                from penstock.azureml.core.datastore import fetched
-
-                here = fetched(self.workspace, place, folder / str(number))
-            here = Path(here)
+        for here in self._roots(folder):
             found += [here] if here.is_file() else sorted(p for p in here.rglob("*") if p.is_file())
         return found
 
@@ -180,7 +209,10 @@ class FileDataset(AbstractDataset):
 
 
 class TabularDataset(AbstractDataset):
-    """A table in files. What may be done to it is kept as the transformations of an MLTable."""
+    """A table in files. What may be done to it is kept as the transformations of an MLTable.
+
+    Without a reader its one place is a folder with an MLTable, which says how it is read.
+    """
 
     def __init__(
         self, places: Sequence[Place], reader: Mapping[str, Any], steps: Sequence[Any] = ()
@@ -193,10 +225,14 @@ class TabularDataset(AbstractDataset):
         self, on_error: str = "null", out_of_range_datetime: str = "null"
     ) -> Any:
         """Return the whole table as a pandas DataFrame."""
-        from penstock.azureml.data.tables import frame
+        from penstock.azureml.data.tables import frame, told_by
 
         with tempfile.TemporaryDirectory() as folder:
-            return frame(self._fetched(Path(folder)), self.reader, self.transformations)
+            if self.reader:
+                return frame(self._fetched(Path(folder)), [self.reader, *self.transformations])
+            (root,) = self._roots(Path(folder))
+            files, told = told_by(root)
+            return frame(files, [*told, *self.transformations])
 
     def keep_columns(
         self, columns: str | Sequence[str], validate: bool = False
@@ -226,16 +262,21 @@ class TabularDataset(AbstractDataset):
         return found
 
     def _is_plain(self) -> bool:
-        usual = self.reader in ({"read_delimited": {}}, {"read_parquet": {}})
+        usual = self.reader in ({}, {"read_delimited": {}}, {"read_parquet": {}})
         return super()._is_plain() and usual and not self.transformations
 
-    def _table(self) -> str:
-        import json
+    def _is_whole(self) -> bool:
+        return self._is_plain() and self.reader != {"read_parquet": {}}
 
-        return json.dumps(
-            {"type": "mltable", "transformations": [self.reader, *self.transformations]},
-            sort_keys=True,
-        )
+    def _type(self) -> str:
+        return super()._type() if self.reader else "mltable"
+
+    def _type_of_whole(self) -> str:
+        return "uri_folder" if self.reader else "mltable"
+
+    def _table(self) -> str:
+        steps = [*([self.reader] if self.reader else ()), *self.transformations]
+        return json.dumps({"type": "mltable", "transformations": steps}, sort_keys=True)
 
 
 def _list(columns: str | Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
+from penstock.azureml.data.reading import delimited, reading, whole_files
 from penstock.azureml.exceptions import unsupported
 from penstock.sdk.arguments import OutputFileDatasetConfig as FileOutput
 from penstock.sdk.arguments import OutputInput
@@ -20,13 +21,17 @@ class OutputFileDatasetConfig(FileOutput):
         path_glob: str | None = None,
         set_column_types: Mapping[str, Any] | None = None,
     ) -> "OutputTabularDatasetConfig":
-        """Return what is written as a table of delimited files, which later steps get as an MLTable."""
-        options: dict[str, Any] = {}
-        if separator != ",":
-            options["delimiter"] = separator
-        if header in (False, "NO_HEADERS") or getattr(header, "name", "") == "NO_HEADERS":
-            options["header"] = "no_header"
-        return OutputTabularDatasetConfig(self, {"read_delimited": options})
+        """Return what is written as a table of delimited files, which later steps get as an MLTable.
+
+        Raises:
+            UserErrorException: E_UNSUPPORTED, a `partition_format` or `path_glob`; E_TYPE.
+        """
+        whole_files(partition_format, path_glob)
+        options = delimited(separator=separator, header=header)
+        reader, *steps = reading(
+            "read_delimited", options, include_path=include_path, set_column_types=set_column_types
+        )
+        return OutputTabularDatasetConfig(self, reader, steps)
 
     def read_parquet_files(
         self,
@@ -35,8 +40,12 @@ class OutputFileDatasetConfig(FileOutput):
         path_glob: str | None = None,
         set_column_types: Mapping[str, Any] | None = None,
     ) -> "OutputTabularDatasetConfig":
-        """Return what is written as a table of parquet files."""
-        return OutputTabularDatasetConfig(self, {"read_parquet": {}})
+        """Return what is written as a table of parquet files, as `read_delimited_files` does."""
+        whole_files(partition_format, path_glob)
+        reader, *steps = reading(
+            "read_parquet", {}, include_path=include_path, set_column_types=set_column_types
+        )
+        return OutputTabularDatasetConfig(self, reader, steps)
 
 
 class OutputTabularDatasetConfig(FileOutput):

@@ -1,5 +1,6 @@
 """Registered data and models: versions in the workspace's registry, which never change."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,17 +33,18 @@ def registered(
     dataset: D, workspace: Any, name: str, description: str, tags: Mapping[str, str]
 ) -> D:
     """Register a dataset and return it under its name."""
-    source = dataset.source()
-    is_file = isinstance(source.place, Path) and source.place.is_file()
-    view = stored_as(
-        workspace,
-        "data",
-        name,
-        "uri_file" if is_file else "uri_folder",
-        source.place,
-        description=description,
-        tags={str(key): str(value) for key, value in tags.items()},
-    )
+    dataset.workspace = dataset.workspace or workspace
+    with tempfile.TemporaryDirectory() as folder:
+        kind, place = dataset.registrable(Path(folder))
+        view = stored_as(
+            workspace,
+            "data",
+            name,
+            kind,
+            place,
+            description=description,
+            tags={str(key): str(value) for key, value in tags.items()},
+        )
     dataset.workspace, dataset.name, dataset.version = workspace, view.name, view.version
     return dataset
 

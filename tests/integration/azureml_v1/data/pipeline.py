@@ -1,5 +1,6 @@
 from penstock.azureml.core import Dataset, Datastore, Experiment, Model, Workspace
 from penstock.azureml.data import OutputFileDatasetConfig
+from penstock.azureml.data.dataset_factory import DataType
 from penstock.azureml.data.datapath import DataPath, DataPathComputeBinding
 from penstock.azureml.pipeline.core import Pipeline, PipelineParameter
 from penstock.azureml.pipeline.steps import PythonScriptStep
@@ -51,4 +52,30 @@ again = Experiment(ws, "data").submit(
     pipeline, pipeline_parameters={"rows": DataPath(store, "in/other")}
 )
 again.wait_for_completion()
+
+typed = Dataset.Tabular.from_delimited_files(
+    [(store, "in/table/table.csv"), (store, "in/table/more/table.csv")],
+    separator=";",
+    set_column_types={"a": DataType.to_string()},
+).keep_columns(["a", "b"])
+typed.register(ws, "typed")
+found = Dataset.get_by_name(ws, "typed")
+rows = found.to_pandas_dataframe()
+assert (sorted(rows["a"]), sorted(rows["b"])) == (["1", "2", "7"], [2, 3, 5]), rows
+Dataset.File.from_files([(store, "in/rows"), (store, "in/other")]).register(ws, "both")
+both = Dataset.get_by_name(ws, "both")
+for number, given in enumerate((found, found.take(2))):
+    reading = PythonScriptStep(
+        "sum.py",
+        name=f"reading-{number}",
+        arguments=["--rows", both.as_named_input("rows"), "--out", OutputFileDatasetConfig("o")],
+        inputs=[given.as_named_input("table")],
+        source_directory="src",
+    )
+    run = Experiment(ws, "data").submit(Pipeline(ws, [reading]))
+    run.wait_for_completion()
+    metrics = run.get_metrics()
+    assert (metrics["total"], round(metrics["mean"] * (3 - number))) == (46, (10, 8)[number]), (
+        metrics
+    )
 print("other", again.get_metrics()["total"])

@@ -108,9 +108,7 @@ def _delimited(file: str, options: dict[str, Any], number: int, names: Any) -> A
         raise MLTableError(f"header {header!r}; allowed: {', '.join(_HEADERS)}")
     read: dict[str, Any] = {
         "sep": options.get("delimiter", ","),
-        "encoding": str(options.get("encoding", "utf8"))
-        .replace("iso88591", "latin1")
-        .replace("windows1252", "cp1252"),
+        "encoding": _encoding(options),
         "keep_default_na": not options.get("empty_as_string", False),
     }
     if options.get("infer_column_types") is False:
@@ -131,15 +129,21 @@ def _json_lines(file: str, options: dict[str, Any]) -> Any:
     import pandas
 
     if options.get("invalid_lines", "error") != "drop":
-        return pandas.read_json(file, lines=True)
+        return pandas.read_json(file, lines=True, encoding=_encoding(options))
     rows = []
-    with open(file, encoding="utf-8") as lines:
+    with open(file, encoding=_encoding(options)) as lines:
         for line in lines:
             try:
                 rows.append(json.loads(line))
             except ValueError:
                 continue
     return pandas.DataFrame(rows)
+
+
+def _encoding(options: dict[str, Any]) -> str:
+    name = str(options.get("encoding", "utf8"))
+    known = {"iso88591": "latin1", "windows1252": "cp1252", "utf8bom": "utf-8-sig"}
+    return known.get(name, name)
 
 
 # -- transformations -------------------------------------------------------------------------------

@@ -3,13 +3,54 @@
 python gather.py OUTPUT [--table JSON] [--take NAME]… INPUT…   (standard library only: it runs in a step)
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import sys
+from typing import Any
+
+FILE = "MLTable"
 
 
-def gathered(sources, into):
+def gather(into: str, sources: list[str], table: dict[str, Any] | None) -> int:
+    """Put the sources into a folder, and an MLTable beside them; return how many files there are.
+
+    A table that says nothing of how it is read is that of the source's own MLTable, and what it says comes after.
+    """
+    os.makedirs(into, exist_ok=True)
+    names = gathered(sources, into)
+    if table is not None:
+        names = [name for name in names if os.path.basename(name) != FILE]
+        steps = list(table.get("transformations") or [])
+        if steps and next(iter(steps[0])).startswith("read_"):
+            table = dict(table, paths=[{"file": "./" + name} for name in names])
+        else:
+            (source,) = sources  # paths in an MLTable are those of its folder
+            table = told(os.path.join(source, FILE))
+            table["transformations"] = list(table.get("transformations") or []) + steps
+        with open(os.path.join(into, FILE), "w", encoding="utf-8") as file:
+            json.dump(table, file, indent=2)  # JSON is YAML
+    return len(names)
+
+
+def told(path: str) -> dict[str, Any]:
+    """Return what an MLTable says. Ours are JSON; another's needs PyYAML."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        try:
+            import yaml
+        except ImportError:
+            sys.exit(f"{path} is no JSON, and reading YAML needs PyYAML in the step's environment")
+        found = yaml.safe_load(text)
+    return dict(found)
+
+
+def gathered(sources: list[str], into: str) -> list[str]:
     """Copy files and folders into one folder; return their names there, in the order of `sources`."""
     names = []
     for number, source in enumerate(sources):
@@ -23,7 +64,7 @@ def gathered(sources, into):
     return names
 
 
-def copied(path, name, number, into):
+def copied(path: str, name: str, number: int, into: str) -> str:
     """Copy a file; one whose name is taken goes into a folder of its source's number."""
     target = os.path.join(into, name)
     if os.path.exists(target):
@@ -34,19 +75,13 @@ def copied(path, name, number, into):
     return name.replace(os.sep, "/")
 
 
-def main(words):
+def main(words: list[str]) -> None:
     """Do what the command line says."""
     into, words = words[0], words[1:]
     table = None
     if words[0] == "--table":
         table, words = json.loads(words[1]), words[2:]
-    os.makedirs(into, exist_ok=True)
-    names = gathered(words, into)
-    if table is not None:
-        table["paths"] = [{"file": "./" + name} for name in names]
-        with open(os.path.join(into, "MLTable"), "w", encoding="utf-8") as file:
-            json.dump(table, file, indent=2)  # JSON is YAML
-    print(f"{len(names)} files")
+    print(f"{gather(into, words, table)} files")
 
 
 if __name__ == "__main__":
